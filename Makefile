@@ -7,7 +7,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test coverage faults soak same-bits lint format pages docs types layers check env constraints clean
+.PHONY: help demo install test test-all coverage faults soak same-bits lint format pages docs types layers check env constraints clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
@@ -35,7 +35,10 @@ demo: $(VENV)/.installed ## meta-train and test on a small fleet on this machine
 
 install: $(VENV)/.installed ## make .venv with everything that running needs
 
-test: $(VENV)/.installed-dev ## run every test
+test: $(VENV)/.installed-dev ## run the tests, except those marked as slow
+	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(VENV)/.installed-dev ## run every test
 	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 coverage: $(VENV)/.installed-dev ## run every test and show the share of each file that is covered

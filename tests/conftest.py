@@ -5,6 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 # as in an activated environment: hints name the command as it can be typed
 os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
 
@@ -18,3 +20,17 @@ pytest_plugins = [
     "tests.fleet",
     "tests.fault_table",
 ]
+
+FEW_CODES = [
+    *range(0x41, 0x5B),  # Latin
+    *range(0x391, 0x3A2),  # Greek, half of it drawn like Latin
+    *range(0x410, 0x420),  # Cyrillic
+    *range(0x531, 0x541),  # Armenian
+]
+
+
+@pytest.fixture
+def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the glyphs be a few letters, drawn in a moment."""
+    candidates = "metafleet.data.sets.glyph_classes.candidates"
+    monkeypatch.setattr(candidates, lambda faces, *, min_faces: FEW_CODES)

@@ -16,10 +16,12 @@ from metafleet.contracts.connections import connect
 from metafleet.contracts.keys import queue_list
 from metafleet.contracts.presence import list_workers
 from metafleet.contracts.settings import Settings, child_environment
+from tests.forks import Fork, run_celery
 from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_TIMEOUT_S = 60.0
+MEASURES_COVERAGE = "COVERAGE_PROCESS_CONFIG" in os.environ
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
@@ -32,40 +34,45 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30
 
 
 class WorkerProcess:
-    """One ``celery worker`` process with the solo pool."""
+    """One ``celery worker`` process with the solo pool.
+
+    Args:
+        settings: of the worker.
+        name: of the worker.
+        arguments: further arguments of ``celery worker``.
+        environment: further variables.
+        as_command: start it as people do. Otherwise it is a fork, which starts at once, unless
+            ``environment`` has variables that Python reads when it starts.
+    """
 
     def __init__(
-        self, settings: Settings, name: str, *arguments: str, environment: Mapping[str, str]
+        self,
+        settings: Settings,
+        name: str,
+        *arguments: str,
+        environment: Mapping[str, str],
+        as_command: bool = False,
     ) -> None:
         self.name = name
         self.log = settings.home / f"{name}.log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "celery",
-                    "-A",
-                    "metafleet.workers.app",
-                    "worker",
-                    "--pool",
-                    "solo",
-                    "-n",
-                    f"{name}@test",
-                    "-Q",
-                    "inner.cpu",
-                    "--without-gossip",
-                    "--without-mingle",
-                    "--loglevel",
-                    "INFO",
-                    *arguments,
-                ],
-                env={**child_environment(settings), **environment},
-                cwd=ROOT,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        variables = {**child_environment(settings), **environment}
+        command = ["-A", "metafleet.workers.app", "worker", "--pool", "solo", "-n", f"{name}@test"]
+        command += ["-Q", "inner.cpu", "--without-gossip", "--without-mingle"]
+        command += ["--loglevel", "INFO", *arguments]
+        self.process: subprocess.Popen[bytes] | Fork
+        is_for_python = any(not variable.startswith("METAFLEET_") for variable in environment)
+        if as_command or is_for_python or MEASURES_COVERAGE:
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "celery", *command],
+                    env=variables,
+                    cwd=ROOT,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        else:
+            self.process = Fork(run_celery, command, environment=variables, log=self.log)
 
     @property
     def pid(self) -> int:
@@ -82,7 +89,7 @@ class WorkerProcess:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.send(signal.SIGCONT)
-            if "COVERAGE_PROCESS_CONFIG" in os.environ:  # a killed process writes no coverage
+            if MEASURES_COVERAGE:  # a killed process writes none
                 self.send(signal.SIGTERM)
                 with suppress(subprocess.TimeoutExpired):
                     self.process.wait(20)
@@ -97,13 +104,21 @@ class Fleet:
         self.workers: list[WorkerProcess] = []
 
     def start(
-        self, n_workers: int, *arguments: str, environment: Mapping[str, str] | None = None
+        self,
+        n_workers: int,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        as_command: bool = False,
     ) -> list[WorkerProcess]:
         """Start workers and wait until each has given a sign of life."""
         first = len(self.workers)
         started = [
             WorkerProcess(
-                self.settings, f"cpu{first + i}", *arguments, environment=environment or {}
+                self.settings,
+                f"cpu{first + i}",
+                *arguments,
+                environment=environment or {},
+                as_command=as_command,
             )
             for i in range(n_workers)
         ]

@@ -2,13 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from metafleet.contracts.connections import connect
+from metafleet.contracts.keys import RunKeys
 from metafleet.contracts.settings import Settings, child_environment
 from metafleet.db.engine import Database
 from metafleet.db.records import JobRecord, OuterStepRecord, RunRecord, RunStatus
@@ -17,7 +17,8 @@ from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.runs.launch import RunReport, create_runs, execute_run
 from metafleet.orchestrator.runs.run_session import ExecutionOptions
 from metafleet.orchestrator.training.events import EvaluationDone, RunStarted, StepDone
-from tests.fleet import ROOT
+from tests.forks import Fork, run_metafleet
+from tests.paths import REPOSITORY
 
 SINUSOID: dict[str, Any] = {
     "name": "sinusoid",
@@ -43,7 +44,7 @@ def run_of(experiment: str) -> RunRecord:
         name=experiment,
         seed=1,
         status=RunStatus.FINISHED,
-        config=ExperimentConfig.load(ROOT / "experiments" / f"{experiment}.toml").to_json(),
+        config=ExperimentConfig.load(REPOSITORY / "experiments" / f"{experiment}.toml").to_json(),
         n_steps=40,
         created_at=datetime.now(UTC),
     )
@@ -120,25 +121,25 @@ def _sqlite(settings: Settings) -> str:
     return f"sqlite:///{settings.home}/undisturbed.db"
 
 
-def resume_command(run: RunRecord) -> list[str]:
-    return [sys.executable, "-m", "metafleet.orchestrator", "runs", "resume", str(run.id), "--json"]
-
-
-def start_orchestrator(settings: Settings, run: RunRecord) -> subprocess.Popen[bytes]:
+def start_orchestrator(settings: Settings, run: RunRecord) -> Fork:
     """Run ``metafleet runs resume`` as a process of its own, to be killed."""
-    return subprocess.Popen(
-        resume_command(run),
-        env=child_environment(settings),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
+    return Fork(
+        run_metafleet,
+        ["runs", "resume", str(run.id), "--json"],
+        environment=child_environment(settings),
+        log=settings.home / "orchestrator.log",
     )
 
 
-def sigkill(process: subprocess.Popen[bytes]) -> None:
+def sigkill(process: Fork) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def end_lease(settings: Settings, run: RunRecord) -> None:
+    """End the lease of a run's dead owner, so that the next owner need not wait for its end."""
+    with connect(str(settings.broker_url)) as client:
+        client.delete(RunKeys(run.uid).lease)
 
 
 def read_run(settings: Settings, run: RunRecord) -> RunRecord:

@@ -1,22 +1,26 @@
 """Orchestrators that die in every phase of a step, and two of them on one run."""
 
-import subprocess
-import sys
+import importlib
+import itertools
+import os
+import signal
+import threading
 import time
+from typing import Any
 
 import pytest
 
 from metafleet.contracts.connections import connect
-from metafleet.contracts.keys import RunKeys
 from metafleet.contracts.ledger import RunLedger
 from metafleet.contracts.settings import Settings, child_environment
 from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord
 from metafleet.db.repositories import RunRepository
 from metafleet.errors import FencedError, RunLeasedError
-from tests.fleet import ROOT, Fleet
+from tests.fleet import Fleet
+from tests.forks import Fork, run_metafleet
 from tests.running import EXPERIMENT, ROWS, SHARDS, STEPS, Row, Running
-from tests.runs import assert_every_shard_once, config, execute, new_run, undisturbed
+from tests.runs import assert_every_shard_once, config, end_lease, execute, new_run, undisturbed
 
 # phase -> where the process kills itself: module, class, method, and whether before or after it;
 # "stuck": after the call has hung for a while, other threads going on; "soon": in the midst of what
@@ -51,43 +55,37 @@ PHASES = {
     ),
 }
 
-_SUICIDE = """
-import importlib, os, signal, sys, threading, time
-module, name, method, when, nth = sys.argv[1:6]
-owner = getattr(importlib.import_module(module), name)
-original, calls = getattr(owner, method), 0
-def dying(*args, **kwargs):
-    global calls
-    calls += 1
-    if calls == int(nth) and when == "before":
+
+def _resume_and_die(module: str, name: str, method: str, when: str, nth: int, run_id: int) -> None:
+    """Resume a run in this process, which kills itself at the nth call of a method."""
+    owner = getattr(importlib.import_module(module), name)
+    original, calls = getattr(owner, method), itertools.count(1)
+
+    def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
-    if calls == int(nth) and when == "stuck":
-        time.sleep(0.3)
-        os.kill(os.getpid(), signal.SIGKILL)
-    if calls == int(nth) and when == "soon":
-        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    result = original(*args, **kwargs)
-    if calls == int(nth) and when == "after":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result
-setattr(owner, method, dying)
-from metafleet.orchestrator.cli.main import main
-sys.exit(main(["runs", "resume", sys.argv[6], "--json"]))
-"""
+
+    def dying(*arguments: Any, **options: Any) -> Any:
+        is_time = next(calls) == nth
+        if is_time and when == "stuck":
+            time.sleep(0.3)
+        if is_time and when in ("before", "stuck"):
+            die()
+        if is_time and when == "soon":
+            threading.Timer(0.05, die).start()
+        result = original(*arguments, **options)
+        if is_time and when == "after":
+            die()
+        return result
+
+    setattr(owner, method, dying)
+    run_metafleet(["runs", "resume", str(run_id), "--json"])
 
 
 def _die(settings: Settings, run: RunRecord, where: tuple[str, str, str, str], nth: int) -> None:
-    module, name, method, when = where
-    command = [sys.executable, "-c", _SUICIDE, module, name, method, when, str(nth), str(run.id)]
-    died = subprocess.run(
-        command,
-        env=child_environment(settings) | {"METAFLEET_DATABASE_URL": settings.database_url},
-        cwd=ROOT,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert died.returncode == -9, died.stderr.decode()[-2000:]
+    log = settings.home / "died.log"
+    environment = child_environment(settings) | {"METAFLEET_DATABASE_URL": settings.database_url}
+    died = Fork(_resume_and_die, *where, nth, run.id, environment=environment, log=log)
+    assert died.wait(120) == -signal.SIGKILL, log.read_text()[-2000:]
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -97,8 +95,7 @@ def test_an_orchestrator_killed(standing_fleet: Fleet, expected: str, phase: str
     _die(settings, run, PHASES[phase], nth=2)
     killed_s = time.monotonic()
     # do not wait for the dead owner's lease: what is measured is the way back to work
-    with connect(str(settings.broker_url)) as client:
-        client.delete(RunKeys(run.uid).lease)
+    end_lease(settings, run)
 
     running = Running(settings, run=run)
     report = running.result()
@@ -117,8 +114,7 @@ def test_an_orchestrator_killed_while_a_validation_is_judged(standing_fleet: Fle
     run = new_run(settings, experiment)
     begin = ("metafleet.orchestrator.training.validation", "Validator", "begin", "soon")
     _die(settings, run, begin, nth=2)
-    with connect(str(settings.broker_url)) as client:
-        client.delete(RunKeys(run.uid).lease)
+    end_lease(settings, run)
 
     running = Running(settings, run=run)
 

@@ -38,7 +38,9 @@ def test_a_worker_killed_in_a_job(
 
 
 def test_an_idle_worker_frozen_with_a_message_then_killed(fleet: Fleet, expected: str) -> None:
-    frozen, _ = fleet.start(2)
+    # a worker's request for a message ends after a second, and a frozen worker makes no other
+    code = "from kombu.transport.redis import Transport\nTransport.brpop_timeout = 3600\n"
+    frozen, _ = fleet.start(2, environment=_with_start_code(fleet, code))
     wait_until(lambda: fleet.n_waiting() == 2, "workers blocked on the queue")
     # blocked on the queue, it gets the next message from Redis and never wakes to start it
     frozen.send(signal.SIGSTOP)
@@ -115,12 +117,8 @@ def test_no_workers_at_all(fleet: Fleet, expected: str) -> None:
 def test_a_worker_whose_clock_is_a_day_ahead(
     fleet: Fleet, redis_server: RedisServer, expected: str
 ) -> None:
-    site = fleet.settings.home / "skew"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(
-        "import time\n_time = time.time\ntime.time = lambda: _time() + 86_400\n"
-    )
-    fleet.start(1, environment={"PYTHONPATH": os.pathsep.join([str(site), _python_path()])})
+    code = "import time\n_time = time.time\ntime.time = lambda: _time() + 86_400\n"
+    fleet.start(1, environment=_with_start_code(fleet, code))
 
     running = Running(fleet.settings)
 
@@ -169,8 +167,12 @@ def _kill_once_it_holds_a_message(frozen: WorkerProcess, running: Running) -> No
         frozen.kill()
 
 
-def _python_path() -> str:
-    return os.environ.get("PYTHONPATH", "")
+def _with_start_code(fleet: Fleet, code: str) -> dict[str, str]:
+    """Return an environment in which Python runs ``code`` before it starts a worker."""
+    site = fleet.settings.home / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def test_data_files_of_the_packages_are_packaged() -> None:
 def test_make_lists_its_commands() -> None:
     listed = run_make("help").stdout
 
-    for target in ("demo", "test", "lint", "types", "layers", "check", "clean", "env"):
+    for target in ("demo", "test", "test-all", "lint", "types", "layers", "check", "clean", "env"):
         assert f"make {target} " in listed
 
 

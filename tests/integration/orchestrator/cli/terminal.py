@@ -1,12 +1,16 @@
 """A terminal with a home of its own."""
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import psutil
 
+from metafleet.orchestrator.cli.main import main
 from tests.fleet import ROOT
 
 TINY = """\
@@ -66,13 +70,31 @@ class Terminal:
         )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in this process, which saves the seconds that imports take."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            patch.dict(os.environ, self.environment, clear=True),
+            chdir(self.folder),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            status = main(arguments)
+        return self._completed(arguments, status, out.getvalue(), err.getvalue())
+
+    def run_process(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in a process of its own, as people do."""
         process = self.start(*arguments)
         try:
             out, err = process.communicate(timeout=180)
         finally:
             process.kill()
+        return self._completed(arguments, process.returncode, out, err)
+
+    def _completed(
+        self, arguments: tuple[str, ...], status: int, out: str, err: str
+    ) -> subprocess.CompletedProcess[str]:
         assert "Traceback" not in out + err
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        return subprocess.CompletedProcess(arguments, status, out, err)
 
     def fails(self, *arguments: str) -> str:
         """Run something that must fail with one line, and return the line."""

@@ -13,6 +13,7 @@ from tests.menagerie import make_classes
 QUICK = EXPERIMENT.replace("steps = 12", "steps = 2").replace(
     "baselines = false", "baselines = true\n[validation]\nevery = 1\nepisodes = 3"
 )
+FEW = ("--calibration-episodes", "8")
 SIZES = {"image": "side=16", "audio": "sample_rate_hz=8000", "text": "max_bytes=48"}
 
 
@@ -36,7 +37,7 @@ def test_a_card_has_the_figures_of_the_run_and_its_configuration_makes_the_same_
     assert main(["submit", "first.toml", "--in-process"]) == 0
     shots = ["--set", "episodes.k_shot=1", "--episodes", "5", "--in-process"]
     assert main(["evaluate", "latest", *shots]) == 0
-    assert main(["export", "latest", "--out", "first.learned"]) == 0
+    assert main(["export", "latest", "--out", "first.learned", *FEW]) == 0
 
     card = ModelCard.load(tmp_path / "first.learned" / "README.md")
     judged = [(r.dataset_split, r.task_name, r.metric_type) for r in card.data.eval_results]
@@ -53,7 +54,7 @@ def test_a_card_has_the_figures_of_the_run_and_its_configuration_makes_the_same_
     assert block is not None
     (tmp_path / "again.toml").write_text(block[1])
     assert main(["submit", "again.toml", "--in-process", "--name", "again"]) == 0
-    assert main(["adapt", "latest", "--support", "new", "--out", "again.model"]) == 0
+    assert main(["adapt", "latest", "--support", "new", "--out", "again.model", *FEW]) == 0
 
     adapted = (tmp_path / "again.model" / "README.md").read_text()
     assert state_in(adapted) == state_in(card.text)

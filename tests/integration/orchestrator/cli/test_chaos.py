@@ -38,7 +38,7 @@ def test_chaos_kills_only_workers_and_ends_when_the_run_is_abandoned(
     monkeypatch.setenv("METAFLEET_CHAOS", "1")
     monkeypatch.setattr("metafleet.orchestrator.cli.chaos._ABANDONED_AFTER_S", 2.0)
     run = new_run(fleet.settings, config())
-    (victim,) = fleet.start(1)
+    (victim,) = fleet.start(1, as_command=True)  # chaos knows a worker by its command
     with connect(str(fleet.settings.broker_url)) as client:
         (seen,) = list_workers(client)
         announce(client, replace(seen, name="cpu9@test", pid=bystander.pid))

@@ -23,7 +23,8 @@ def test_help_is_quick_because_nothing_heavy_is_imported(terminal: Terminal) -> 
 
 
 def test_a_run_in_process_reports_json_alone_on_standard_output(terminal: Terminal) -> None:
-    done = terminal.run("submit", str(terminal.tiny), "--in-process", "--json", "--seeds", "1,2")
+    submit = ("submit", str(terminal.tiny), "--in-process", "--json", "--seeds", "1,2")
+    done = terminal.run_process(*submit)
 
     assert done.returncode == 0, done.stderr
     first, second = (json.loads(line) for line in done.stdout.splitlines())
@@ -118,7 +119,7 @@ def test_baselines_are_judged_on_the_episodes_that_are_asked_for(terminal: Termi
 
 
 def test_a_learner_with_nothing_to_learn_is_refused_before_there_is_a_run(
-    terminal: Terminal,
+    terminal: Terminal, few_glyphs: None
 ) -> None:
     raw = terminal.folder / "raw.toml"
     raw.write_text(

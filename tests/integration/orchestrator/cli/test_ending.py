@@ -3,10 +3,19 @@
 import json
 import os
 import signal
+from pathlib import Path
+
+import pytest
 
 from metafleet.db.records import RunStatus
 from tests.fleet import wait_until
 from tests.integration.orchestrator.cli.terminal import Terminal
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of data in which the first demo draws the glyphs for both."""
+    return tmp_path_factory.mktemp("drawn")
 
 
 def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits(terminal: Terminal) -> None:
@@ -98,7 +107,8 @@ def test_up_says_that_its_stack_ended_where_the_supervisor_was_killed(terminal: 
     assert "error: the stack ended by itself; see supervisor.log" in err
 
 
-def test_the_demo_ends_with_a_report_and_a_curve(terminal: Terminal) -> None:
+def test_the_demo_ends_with_a_report_and_a_curve(terminal: Terminal, drawn: Path) -> None:
+    terminal.environment["METAFLEET_DATA_DIR"] = str(drawn)
     done = terminal.run(
         "demo",
         "--steps",
@@ -123,7 +133,10 @@ def test_the_demo_ends_with_a_report_and_a_curve(terminal: Terminal) -> None:
     assert terminal.processes() == []
 
 
-def test_an_interrupted_demo_leaves_no_process_and_a_run_that_goes_on(terminal: Terminal) -> None:
+def test_an_interrupted_demo_leaves_no_process_and_a_run_that_goes_on(
+    terminal: Terminal, drawn: Path
+) -> None:
+    terminal.environment["METAFLEET_DATA_DIR"] = str(drawn)
     process = terminal.start("demo", "--set", "episodes.meta_train.n_way=5", "--steps", "40")
     assert process.stderr is not None
     for line in process.stderr:

@@ -48,6 +48,7 @@ lr = 3e-3
 episodes = 4
 baselines = false
 """
+FEW = ("--calibration-episodes", "8")
 SMALL = (
     "image.side=16",
     "audio.sample_rate_hz=8000",
@@ -102,7 +103,7 @@ def test_the_four_commands_of_the_readme_label_photos_over_a_fleet_of_any_size_a
     capsys.readouterr()
     assert main(submit) == 0
     over_two = json.loads(capsys.readouterr().out)
-    assert main(adapt) == 0
+    assert main([*adapt, *FEW]) == 0
     assert main(predict) == 0
     assert "24 items with a known class" in capsys.readouterr().err
     first.stop()
@@ -118,7 +119,7 @@ def test_the_four_commands_of_the_readme_label_photos_over_a_fleet_of_any_size_a
     # by chance, 24 items in 4 classes are right 6 times; 18 or more once in a million
     assert sum(row["label"] == row["given"] for row in rows) >= 18
 
-    assert main(["export", "latest", "--out", "pets.learned"]) == 0
+    assert main(["export", "latest", "--out", "pets.learned", *FEW]) == 0
     assert main(["adapt", "pets.learned", "--support", "new-pets", "--out", "b.model"]) == 0
     assert (home / "b.model/tensors.safetensors").read_bytes() == (
         home / "new-pets.model/tensors.safetensors"
@@ -165,7 +166,7 @@ def test_a_run_on_a_mixture_is_adapted_to_files_of_a_part(
     assert main(["data", "import", "things", *sizes]) == 0
     assert main(["submit", "mixture.toml", "--in-process", "--set", "outer.steps=1"]) == 0
 
-    assert main(["adapt", "latest", "--support", "things", "--out", "a.model"]) == 0
+    assert main(["adapt", "latest", "--support", "things", "--out", "a.model", *FEW]) == 0
     capsys.readouterr()
     assert main(["predict", "a.model", "things/thing03/001.png"]) == 0
 

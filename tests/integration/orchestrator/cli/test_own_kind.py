@@ -12,6 +12,7 @@ from tests.spectra import make_spectra
 
 IMPORT = ["data", "import", "minerals", "--kind", "spectra.xy:Spectrum", "--name", "minerals"]
 SUBMIT = ["submit", str(ROOT / "examples" / "own_kind" / "spectra.toml"), "--in-process"]
+FEW = ("--calibration-episodes", "8")
 SHORT = "outer.steps=1 outer.meta_batch_size=4 test.episodes=6"
 
 
@@ -41,7 +42,7 @@ def test_a_model_says_which_package_it_needs_and_a_kind_which_options_it_has(
 
     assert main([*IMPORT, "--set", "spectrum.n_points=64"]) == 0
     assert main([*SUBMIT, *[word for key in SHORT.split() for word in ("--set", key)]]) == 0
-    assert main(["export", "latest", "--out", "spectra.learned"]) == 0
+    assert main(["export", "latest", "--out", "spectra.learned", *FEW]) == 0
     monkeypatch.setattr("metafleet.data.decoding.registry._imported", {})
     monkeypatch.delenv("METAFLEET_ALLOWED_PACKAGES")
     capsys.readouterr()

@@ -11,6 +11,7 @@ from metafleet.orchestrator.cli.main import main
 from tests.fleet import ROOT
 from tests.folders import write
 
+FEW = ("--calibration-episodes", "8")
 SHORT = (
     "outer.steps=3",
     "outer.meta_batch_size=4",
@@ -52,7 +53,7 @@ def test_a_folder_of_series_is_imported_trained_on_adapted_to_predicted_and_expo
     capsys.readouterr()
     assert main(["submit", experiment, "--in-process", "--json", *settings]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "finished"
-    assert main(["export", "latest", "--out", "motion.learned"]) == 0
+    assert main(["export", "latest", "--out", "motion.learned", *FEW]) == 0
     assert main(["adapt", "motion.learned", "--support", "new", "--out", "new.model"]) == 0
     assert main(["predict", "new.model", "asked", "--out", "labels.jsonl"]) == 0
 

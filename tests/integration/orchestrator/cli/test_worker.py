@@ -48,7 +48,7 @@ def test_a_worker_that_cannot_start_is_not_started_again(
     assert not torch.cuda.is_available(), "this test is about a machine without one"
     terminal.environment["METAFLEET_BROKER_URL"] = redis_server.url
 
-    done = terminal.run("worker", "--device", "cuda")
+    done = terminal.run_process("worker", "--device", "cuda")
 
     assert done.returncode == 78
     assert "error: device 'cuda' was asked for" in done.stderr

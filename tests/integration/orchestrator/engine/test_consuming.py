@@ -13,7 +13,7 @@ def test_children_that_are_still_starting_are_sent_nothing(fleet: Fleet) -> None
         test={"episodes": 2, "baselines": False},
     )
     # it announces itself while its children import torch for seconds
-    fleet.start(1, "--pool", "prefork", "--concurrency", "2")
+    fleet.start(1, "--pool", "prefork", "--concurrency", "2", as_command=True)
     run, watcher = new_run(fleet.settings, experiment), Watcher()
 
     report = execute(fleet.settings, run, watcher=watcher)

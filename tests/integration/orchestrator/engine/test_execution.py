@@ -13,6 +13,7 @@ from tests.runs import (
     InterruptAt,
     Watcher,
     config,
+    end_lease,
     execute,
     new_run,
     read_run,
@@ -76,6 +77,7 @@ def test_a_compiled_run_goes_on_after_a_kill(standing_fleet: Fleet) -> None:
     wait_until(lambda: read_run(settings, run).steps_done >= 5, "step 5", 120)
     sigkill(victim)
     assert victim.returncode == -signal.SIGKILL, "it had ended before it was killed"
+    end_lease(settings, run)
 
     report = execute(settings, run)
 

@@ -15,6 +15,7 @@ from tests.runs import (
     InterruptAt,
     Watcher,
     config,
+    end_lease,
     execute,
     new_run,
     read_jobs,
@@ -36,6 +37,7 @@ def test_it_is_measured_once_and_used_after_a_kill(
     wait_until(lambda: read_run(settings, run).steps_done >= 5, "step 5", 60)
     sigkill(victim)
     assert victim.returncode == -signal.SIGKILL, "it had ended before it was killed"
+    end_lease(settings, run)
     measured = read_run(settings, run).calibration
     assert measured is not None
     monkeypatch.setattr(preparation, "calibrate_fleet", _never)
