@@ -27,7 +27,7 @@ def poisoned(fleet: Fleet) -> Iterator[Fleet]:
         pytest.param(
             "segfault",
             "its worker died or hung",
-            marks=pytest.mark.slow("its row differs from that of exit in the signal alone"),
+            marks=pytest.mark.slow("the path of exit, after another signal"),
         ),
         ("memory", "MemoryError: cannot allocate 4 TB"),
     ],

@@ -9,7 +9,7 @@ SEED = 7
 
 
 @pytest.mark.parametrize(
-    "seconds", [15, pytest.param(60, marks=pytest.mark.slow("a minute is a minute"))]
+    "seconds", [15, pytest.param(60, marks=pytest.mark.slow("sixty seconds of random faults"))]
 )
 def test_a_random_killer(tmp_path_factory: pytest.TempPathFactory, seconds: int) -> None:
     with soak(tmp_path_factory.mktemp("soak"), seed=SEED) as opened:

@@ -57,3 +57,18 @@ def test_a_call_whose_argument_cannot_be_written_again_is_refused(value: bytes) 
 
     with pytest.raises(SchemaError, match="no job in its body"):
         plain_message(raw, "a.task", queue=QUEUE)
+
+
+@pytest.mark.parametrize(("levels", "is_call"), [(100, True), (101, False), (400, False)])
+def test_an_argument_of_too_many_levels_is_no_call(levels: int, is_call: bool) -> None:
+    argument = '{"a": ' * levels + "1" + "}" * levels
+    body = base64.b64encode(f"[[{argument}],{{}},{{}}]".encode()).decode()
+    raw = json.dumps({"body": body, "headers": {"task": "a.task", "id": "1"}}).encode()
+
+    if is_call:
+        assert unpacked(plain_message(raw, "a.task", queue=QUEUE))["body"][0] == [
+            json.loads(argument)
+        ]
+    else:
+        with pytest.raises(SchemaError, match="no job in its body"):
+            plain_message(raw, "a.task", queue=QUEUE)

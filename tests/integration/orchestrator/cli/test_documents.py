@@ -93,10 +93,11 @@ def up(home: Path) -> Iterator[None]:
         "METAFLEET_ALLOWED_PACKAGES": ",".join(PACKAGES),
         "METAFLEET_HOST_CACHE_DIR": str(home / "host-cache"),
     }
+    others = {name: value for name, value in os.environ.items() if name != "METAFLEET_HOME"}
     log = (home / "up.log").open("wb")
     process = subprocess.Popen(
         [sys.executable, "-m", "metafleet.orchestrator", "up", "--workers", "2"],
-        env=os.environ | environment,
+        env=others | environment,
         stdout=log,
         stderr=log,
     )
@@ -111,6 +112,7 @@ def up(home: Path) -> Iterator[None]:
 @pytest.fixture
 def reader(home: Path, up: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("METAFLEET_HOME", raising=False)
     monkeypatch.setenv("METAFLEET_HOST_CACHE_DIR", str(home / "host-cache"))
     monkeypatch.chdir(home)
     monkeypatch.setenv("PWD", str(home))

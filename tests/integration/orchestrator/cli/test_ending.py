@@ -19,7 +19,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits(terminal: Terminal) -> None:
-    tiny = (str(terminal.tiny), "--in-process", "--set", "outer.steps=400")
+    tiny = (str(terminal.tiny), "--in-process", "--set", "outer.steps=200")
     process = terminal.start("submit", *tiny)
     assert process.stderr is not None
     for line in process.stderr:
