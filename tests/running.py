@@ -22,6 +22,10 @@ EXPERIMENT = config(
     validation={"every": 0},
     test={"baselines": False},
 )
+ONE_SHARD = EXPERIMENT.model_copy(
+    update={"outer": EXPERIMENT.outer.model_copy(update={"meta_batch_size": 3})}
+)
+"""The same with one shard a step, for learners that fail in every job."""
 
 
 @dataclass(frozen=True)

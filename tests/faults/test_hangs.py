@@ -7,7 +7,7 @@ import pytest
 from metafleet.errors import ShardQuarantinedError
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from tests.fleet import Fleet
-from tests.running import EXPERIMENT, ROWS, STEPS, Row, Running
+from tests.running import EXPERIMENT, ONE_SHARD, ROWS, STEPS, Row, Running
 from tests.runs import read_run, undisturbed
 
 JOB_DEADLINE_S = 4.0
@@ -19,12 +19,10 @@ def tests_may_be_built(fleet: Fleet) -> None:
     fleet.settings = replace(fleet.settings, allowed_packages=("tests",))
 
 
-def experiment(way: str) -> ExperimentConfig:
+def experiment(way: str, of: ExperimentConfig = EXPERIMENT) -> ExperimentConfig:
     learner = {"name": "tests.faults.poison:Poison", "way": way}
     engine = {"job_deadline_s": JOB_DEADLINE_S, "max_attempts": 2}
-    return EXPERIMENT.model_copy(
-        update={"learner": learner, "engine": EXPERIMENT.engine.model_copy(update=engine)}
-    )
+    return of.model_copy(update={"learner": learner, "engine": of.engine.model_copy(update=engine)})
 
 
 def test_a_worker_whose_job_hangs_once_ends_and_its_shard_goes_to_another(fleet: Fleet) -> None:
@@ -63,7 +61,7 @@ def test_a_pool_replaces_the_child_whose_job_hangs_with_the_interpreter_lock(fle
 
 def test_a_learner_that_always_hangs_stops_the_run_and_the_deadline_is_named(fleet: Fleet) -> None:
     fleet.start(1, *PREFORK)
-    running = Running(fleet.settings, experiment("hang"))
+    running = Running(fleet.settings, experiment("hang", ONE_SHARD))
 
     limit = f"engine.job_deadline_s={JOB_DEADLINE_S:g}"
     with pytest.raises(

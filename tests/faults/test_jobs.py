@@ -8,15 +8,15 @@ import pytest
 from metafleet.contracts.job import PROTOCOL_VERSION
 from metafleet.errors import NumericsError, ShardQuarantinedError
 from tests.fleet import ROOT, Fleet, wait_until
-from tests.running import EXPERIMENT, ROWS, Row, Running
+from tests.running import EXPERIMENT, ONE_SHARD, ROWS, Row, Running
 from tests.runs import config, read_run
 
 
 @pytest.fixture
 def poisoned(fleet: Fleet) -> Iterator[Fleet]:
-    """A pool whose children may die: the parent starts new ones."""
+    """A pool whose child may die: the parent starts another."""
     fleet.settings = replace(fleet.settings, allowed_packages=("tests",))
-    fleet.start(1, "--pool", "prefork", "--concurrency", "2")
+    fleet.start(1, "--pool", "prefork", "--concurrency", "1")
     yield fleet
 
 
@@ -34,7 +34,7 @@ def poisoned(fleet: Fleet) -> Iterator[Fleet]:
 )
 def test_a_poison_job(poisoned: Fleet, way: str, reason: str) -> None:
     learner = {"name": "tests.faults.poison:Poison", "way": way}
-    experiment = EXPERIMENT.model_copy(update={"learner": learner})
+    experiment = ONE_SHARD.model_copy(update={"learner": learner})
     running = Running(poisoned.settings, experiment)
 
     with pytest.raises(ShardQuarantinedError, match=f"failed 3 times .*{reason}"):
@@ -46,7 +46,7 @@ def test_a_poison_job(poisoned: Fleet, way: str, reason: str) -> None:
 
 def test_a_loss_that_is_not_finite(poisoned: Fleet) -> None:
     learner = {"name": "tests.faults.poison:Poison", "way": "nan"}
-    running = Running(poisoned.settings, EXPERIMENT.model_copy(update={"learner": learner}))
+    running = Running(poisoned.settings, ONE_SHARD.model_copy(update={"learner": learner}))
 
     with pytest.raises(NumericsError, match=r"train step 1.*query loss is nan"):
         running.result()

@@ -71,7 +71,7 @@ def _plain_run(settings: Settings) -> Any:
 
 def test_a_compiled_run_goes_on_after_a_kill(standing_fleet: Fleet) -> None:
     settings = sharing_programs(standing_fleet.settings)
-    experiment = config(**TINY, engine={"execution": "compiled"}, outer={"steps": 14})
+    experiment = config(**TINY, engine={"execution": "compiled"}, outer={"steps": 40})
     run = new_run(settings, experiment)
     victim = start_orchestrator(settings, run)
     wait_until(lambda: read_run(settings, run).steps_done >= 5, "step 5", 120)

@@ -32,7 +32,7 @@ def test_it_is_measured_once_and_used_after_a_kill(
     standing_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = standing_fleet.settings
-    run = new_run(settings, config(outer={"steps": 14}, engine=AUTO))
+    run = new_run(settings, config(outer={"steps": 40}, engine=AUTO))
     victim = start_orchestrator(settings, run)
     wait_until(lambda: read_run(settings, run).steps_done >= 5, "step 5", 60)
     sigkill(victim)
@@ -45,7 +45,7 @@ def test_it_is_measured_once_and_used_after_a_kill(
     report = execute(settings, run)
 
     size = measured["episodes_per_job"]
-    given = config(outer={"steps": 14}, engine={"episodes_per_job": size})
+    given = config(outer={"steps": 40}, engine={"episodes_per_job": size})
     assert report.checkpoint_sha256 == undisturbed(settings, given)
     assert read_run(settings, run).calibration == measured
     (speed,) = measured["classes"]
