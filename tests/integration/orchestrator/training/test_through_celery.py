@@ -18,7 +18,18 @@ def fleet(standing_fleet: Fleet) -> Fleet:
     return standing_fleet
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+SAME_LEARNER = pytest.mark.slow("the learner of glyphs-maml, with gradients of first order")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=str(case), marks=SAME_LEARNER)
+        if case.experiment == "glyphs-fomaml"
+        else pytest.param(case, id=str(case))
+        for case in CASES
+    ],
+)
 def test_a_trained_model_beats_an_untrained_one(fleet: Fleet, case: Case) -> None:
     settings = fleet.settings
     run = new_run(settings, case.config())

@@ -148,6 +148,7 @@ def test_without_a_compiler_it_is_one_clear_line(tmp_path: Path) -> None:
         compiler.compiler_version.cache_clear()
 
 
+@pytest.mark.slow("the compiler comes after torch is imported and the graph is written out")
 def test_a_compiler_that_fails_is_one_clear_line(tmp_path: Path) -> None:
     broken = tmp_path / "g++"
     broken.write_text(
