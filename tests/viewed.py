@@ -9,7 +9,7 @@ from tests.folders import CLASSES, OTHER_SEED, picture, write
 SIDE = 32
 
 
-def write_colours(folder: Path) -> str:
+def write_colours(folder: Path, *, batch: int | str = "n") -> str:
     """Write a graph that gives the mean of each colour in each quarter; return its encoder."""
     import onnx  # noqa: PLC0415
     from onnx import TensorProto, helper  # noqa: PLC0415
@@ -21,8 +21,8 @@ def write_colours(folder: Path) -> str:
         ),
         helper.make_node("Flatten", ["means"], ["colours"]),
     ]
-    pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, SIDE, SIDE])
-    colours = helper.make_tensor_value_info("colours", TensorProto.FLOAT, ["n", 12])
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [batch, 3, SIDE, SIDE])
+    colours = helper.make_tensor_value_info("colours", TensorProto.FLOAT, [batch, 12])
     graph = helper.make_graph(nodes, "colours", [pixels], [colours])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, folder / "colours.onnx")

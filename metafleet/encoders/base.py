@@ -2,12 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from metafleet.encoders.weights import PackagedFile
+from metafleet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from metafleet.encoders.graph_part import GraphPart
 
 Array = npt.NDArray[Any]
 
@@ -77,6 +81,20 @@ class PretrainedEncoder(ABC):
         lacking = self.batch_items - len(items)
         full = items if lacking == 0 else np.concatenate([items, np.repeat(items[-1:], lacking, 0)])
         return self.encode(full)[: len(items)]
+
+    def graph_part(self, shape: tuple[int, ...]) -> "GraphPart":
+        """Return the encoder as a part of a graph in ONNX.
+
+        Args:
+            shape: shape of an item when decoded.
+
+        Raises:
+            ConfigError: the encoder cannot be a part of a graph.
+        """
+        raise ConfigError(
+            f"encoder {self.name!r} cannot be a part of a graph, because it does not compute the "
+            "features by torch or ONNX alone"
+        )
 
     def too_long(self, items: Array) -> int:
         """Return how many of these items are too long for the encoder and are truncated."""

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.graph_part import GraphPart, on_cpu
 from metafleet.encoders.loaded_once import loaded_once
+from metafleet.encoders.picture_part import picture_part
 from metafleet.encoders.pixels import PixelRule
 from metafleet.encoders.pooling import choose_pooling
 from metafleet.encoders.runtime import device
@@ -94,6 +96,10 @@ class EfficientNetLite0(PretrainedEncoder):
             x = _RULE.normalised(items).to(device())
             features: Tensor = self._network(x)
         return np.asarray(features.float().cpu())
+
+    def graph_part(self, shape: tuple[int, ...]) -> GraphPart:
+        """Return normalisation and network."""
+        return picture_part(_RULE, on_cpu(self._network).to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
 
     @loaded_once
     def _network(self) -> "_Network":

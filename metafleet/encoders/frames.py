@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
 
 from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.graph_part import GraphPart, PartInput
+from metafleet.encoders.picture_part import as_shares
+from metafleet.errors import ConfigError
 
 
 class Frames(PretrainedEncoder):
@@ -43,7 +47,38 @@ class Frames(PretrainedEncoder):
         found: Array = rows.reshape(*items.shape[:2], -1).mean(axis=1)
         return found
 
+    def graph_part(self, shape: tuple[int, ...]) -> GraphPart:
+        """Return the part of the encoder of pictures, and the mean over frames.
+
+        Raises:
+            ConfigError: the encoder of pictures cannot be a part of a graph.
+        """
+        part = self._encoder.graph_part(shape[1:])
+        if part.before is not None:
+            raise ConfigError(
+                f"encoder {self.name!r} cannot be a part of a graph for clips, because it is a "
+                "finished graph for single pictures"
+            )
+        of_frame = part.inputs[0]
+        takes = {**of_frame.takes, "shape": ["n", *shape]}
+        return GraphPart(
+            (PartInput("", shape, takes),),
+            _MeanOverFrames(part.module).eval(),
+            lambda items: (as_shares(items),),
+        )
+
     @property
     def licence(self) -> str:
         """The licence of the weights."""
         return self._encoder.licence
+
+
+class _MeanOverFrames(nn.Module):
+    def __init__(self, of_frame: nn.Module) -> None:
+        super().__init__()
+        self.of_frame = of_frame
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Map clips [n, frames, 3, side, side] to features [n, features]."""
+        rows: Tensor = self.of_frame(clips.flatten(0, 1))
+        return rows.reshape(-1, clips.shape[1], rows.shape[1]).mean(dim=1)

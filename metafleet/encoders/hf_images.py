@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from metafleet.encoders.base import Array
-from metafleet.encoders.hf_model import HfModel
+from metafleet.encoders.graph_part import Calling, GraphPart
+from metafleet.encoders.hf_model import HfModel, as_array
 from metafleet.encoders.hf_pixels import rule_of
 from metafleet.encoders.loaded_once import loaded_once
+from metafleet.encoders.picture_part import picture_part
 from metafleet.encoders.pixels import PixelRule
 from metafleet.errors import ConfigError
 
@@ -35,15 +37,23 @@ class HfImages(HfModel):
     def encode(self, items: Array) -> Array:
         """Encode pictures uint8 [n, 3, side, side]."""
         with torch.inference_mode():
-            rows, pooler = self.run(pixel_values=self._rule.normalised(items))
-            if rows is None:
-                return self.pooled(None, pooler, None)
-            if rows.ndim == 4:  # of a convolutional network: [n, features, height, width]
-                rows = rows.flatten(2).transpose(1, 2)
-            elif self._pooling in ("mean", "max") and _has_class_token(self._model):
-                config: Any = self._model.config
-                rows = rows[:, 1 + getattr(config, "num_register_tokens", 0) :]
-            return self.pooled(rows, pooler, None)
+            return as_array(self._features(self._rule.normalised(items)))
+
+    def graph_part(self, shape: tuple[int, ...]) -> GraphPart:
+        """Return normalisation, model and pooling."""
+        twin = self._on_cpu()
+        return picture_part(self._rule, Calling(twin._model, twin._features))
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        rows, pooler = self.run(pixel_values=pixels)
+        if rows is None:
+            return self.pooled(None, pooler, None)
+        if rows.ndim == 4:  # of a convolutional network: [n, features, height, width]
+            rows = rows.flatten(2).transpose(1, 2)
+        elif self._pooling in ("mean", "max") and _has_class_token(self._model):
+            config: Any = self._model.config
+            rows = rows[:, 1 + getattr(config, "num_register_tokens", 0) :]
+        return self.pooled(rows, pooler, None)
 
     def _default(self, model: nn.Module) -> str:
         return "class_token" if _has_class_token(model) else "mean"

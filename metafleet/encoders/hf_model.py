@@ -6,8 +6,9 @@ space that both towers share.
 """
 
 import contextlib
+import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from metafleet.encoders.base import Array
 from metafleet.encoders.folder_encoder import FolderEncoder
+from metafleet.encoders.graph_part import on_cpu
 from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.model_folder import on_meta, require_room
 from metafleet.encoders.pooling import choose_pooling
@@ -105,10 +107,17 @@ class HfModel(FolderEncoder):
                 f"model of {self._kind}"
             )
 
+    def _on_cpu(self) -> Self:
+        """Return the same encoder with a copy of the model on the CPU."""
+        twin, model = copy.copy(self), on_cpu(self._model)
+        vars(twin)["_model"] = model
+        return twin
+
     def run(self, **inputs: Any) -> tuple[Tensor | None, Tensor | None]:
         """Return the rows, one per token or position, and the output of the model's own pooling."""
         model = self._model
-        inputs = {name: value.to(device()) for name, value in inputs.items()}
+        place = next(model.parameters()).device
+        inputs = {name: value.to(place) for name, value in inputs.items()}
         if self._two_towers:
             if self._pooling not in ("", "pooler"):
                 raise ConfigError(
@@ -120,7 +129,7 @@ class HfModel(FolderEncoder):
         found = model(**inputs)
         return found.last_hidden_state, getattr(found, "pooler_output", None)
 
-    def pooled(self, rows: Tensor | None, pooler: Tensor | None, mask: Tensor | None) -> Array:
+    def pooled(self, rows: Tensor | None, pooler: Tensor | None, mask: Tensor | None) -> Tensor:
         """Return the pooled features, float32 [n, features].
 
         Args:
@@ -139,10 +148,15 @@ class HfModel(FolderEncoder):
         else:
             assert rows is not None
             found = _pool(rows, chosen, mask)
-        return np.ascontiguousarray(found.float().cpu().numpy())
+        return found.float()
 
     def _default(self, model: nn.Module) -> str:
         return "mean"
+
+
+def as_array(features: Tensor) -> Array:
+    """Return features as a contiguous array on the CPU."""
+    return np.ascontiguousarray(features.cpu().numpy())
 
 
 def _pool(rows: Tensor, pooling: str, mask: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metafleet.encoders.base import Array
-from metafleet.encoders.hf_model import HfModel
+from metafleet.encoders.hf_model import HfModel, as_array
 from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.waves import sound_length
 from metafleet.errors import ConfigError
@@ -41,7 +41,7 @@ class HfSounds(HfModel):
         )
         with torch.inference_mode():
             rows, pooler = self.run(**found)
-            return self.pooled(rows, pooler, self._frames(rows, lengths))
+            return as_array(self.pooled(rows, pooler, self._frames(rows, lengths)))
 
     def _frames(self, rows: Tensor | None, lengths: list[int]) -> Tensor | None:
         """Return which rows come from the sound, not from the padding after it: [n, rows]."""

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from metafleet.encoders.base import Array
-from metafleet.encoders.hf_model import HfModel
+from metafleet.encoders.graph_part import ANY, Calling, GraphPart, token_input
+from metafleet.encoders.hf_model import HfModel, as_array
 from metafleet.encoders.loaded_once import loaded_once
-from metafleet.encoders.runtime import device
 from metafleet.encoders.text_bytes import TEXT_BYTES, first_text, read_texts, require_text
 
 
@@ -26,18 +26,41 @@ class HfTexts(HfModel):
 
     def encode(self, items: Array) -> Array:
         """Encode texts uint8 [n, bytes]. A text with too many tokens is truncated."""
+        with torch.inference_mode():
+            return as_array(self._features(self._tokens(items)))
+
+    def graph_part(self, shape: tuple[int, ...]) -> GraphPart:
+        """Return model and pooling, which take tokens."""
+        twin = self._on_cpu()
+        names = tuple(self._tokens(first_text(shape)))
+        n_tokens = self._n_tokens if self._is_padded_full else ANY
+        return GraphPart(
+            tuple(token_input(f".{name}", n_tokens, self.name) for name in names),
+            Calling(
+                twin._model,
+                lambda *values: twin._features(dict(zip(names, values, strict=True))),
+            ),
+            lambda items: tuple(self._tokens(items).values()),
+        )
+
+    def _features(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        rows, pooler = self.run(**tokens)
+        mask = tokens.get("attention_mask")
+        return self.pooled(
+            rows, pooler, mask if mask is None or rows is None else mask.to(rows.device)
+        )
+
+    def _tokens(self, items: Array) -> dict[str, Tensor]:
+        """Return the inputs of the model, such as "input_ids": int64 [n, tokens]."""
         with self._lock:  # tokenizers keep padding and truncation as state
-            inputs = self._tokenizer(
+            found = self._tokenizer(
                 read_texts(items),
                 padding="max_length" if self._is_padded_full else True,
                 truncation=True,
                 max_length=self._n_tokens,
                 return_tensors="pt",
             )
-        with torch.inference_mode():
-            rows, pooler = self.run(**inputs)
-            mask = inputs.get("attention_mask")
-            return self.pooled(rows, pooler, None if mask is None else mask.to(device()))
+        return dict(found)
 
     def too_long(self, items: Array) -> int:
         """Return how many texts have more tokens than the model takes."""

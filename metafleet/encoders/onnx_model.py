@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
+import torch
 
 from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.graph_part import FixedGraph, GraphPart, PartInput, Pooling
 from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.model_folder import require_bytes
 from metafleet.encoders.pixels import PixelRule
@@ -131,19 +133,60 @@ class OnnxModel(PretrainedEncoder):
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - encoders live as long as the process
     def _n_features(self, shape: tuple[int, ...]) -> int:
-        dtype = np.uint8 if self._options.is_picture else np.float32
-        return int(self.encode(np.zeros((1, *shape), dtype)).shape[1])
+        return int(self.encode(self._blank(shape)).shape[1])
 
     def encode(self, items: Array) -> Array:
         """Encode pictures uint8 [n, 3, side, side] or waves float32 [n, samples]."""
-        options = self._options
-        values = np.asarray(items, np.float32)
-        if options.is_picture:
-            values = options.rule.normalised(items).numpy()
-            values = values.transpose(0, 2, 3, 1) if options.channels_last else values
+        values = self._input_values(items)
         size = self._graph_batch or len(values)
         parts = [self._run(values[i : i + size], size) for i in range(0, len(values), size)]
         return np.concatenate(parts)
+
+    def graph_part(self, shape: tuple[int, ...]) -> GraphPart:
+        """Return the graph, and the pooling of its rows. Normalisation stays outside.
+
+        Raises:
+            ConfigError: the graph takes batches of one size only.
+        """
+        if self._graph_batch:
+            raise ConfigError(
+                f"encoder {self.name!r} takes batches of {self._graph_batch} items, and a graph "
+                "that includes it must take any number; export it with a dynamic first axis"
+            )
+        output = self._options.output or str(self._session.get_outputs()[0].name)
+        before = FixedGraph(
+            self._path,
+            self._input,
+            output,
+            lambda values: np.asarray(self._session.run([output], {self._input: values})[0]),
+        )
+        values = self._input_values(self._blank(shape))
+        return GraphPart(
+            (PartInput("", values.shape[1:], self._takes(values.shape[1:])),),
+            Pooling(self._pooling or self._options.pooling or "mean"),
+            lambda items: (torch.from_numpy(self._input_values(items)),),
+            before,
+        )
+
+    def _takes(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
+        options = self._options
+        found = {"shape": ["n", *shape], "dtype": "float32"}
+        if not options.is_picture:
+            rate_hz = options.sample_rate_hz
+            return {**found, "values": "samples from -1 to 1", "sample_rate_hz": rate_hz}
+        rule = options.rule.to_json()
+        return {**found, "values": "red, green and blue from 0 to 1, minus mean, over std", **rule}
+
+    def _blank(self, shape: tuple[int, ...]) -> Array:
+        return np.zeros((1, *shape), np.uint8 if self._options.is_picture else np.float32)
+
+    def _input_values(self, items: Array) -> Array:
+        options = self._options
+        if not options.is_picture:
+            return np.asarray(items, np.float32)
+        values: Array = options.rule.normalised(items).numpy()
+        last = values.transpose(0, 2, 3, 1) if options.channels_last else values
+        return np.ascontiguousarray(last)
 
     def _run(self, values: Array, size: int) -> Array:
         """Return float32 [n, features]; a fixed batch is filled by repeating the last item."""

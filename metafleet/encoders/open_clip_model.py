@@ -12,8 +12,10 @@ import torch
 
 from metafleet.encoders.base import Array
 from metafleet.encoders.folder_encoder import FolderEncoder
+from metafleet.encoders.graph_part import Calling, GraphPart, on_cpu, token_input
 from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.model_folder import on_meta, require_room
+from metafleet.encoders.picture_part import picture_part
 from metafleet.encoders.pixels import PixelRule
 from metafleet.encoders.pooling import choose_pooling
 from metafleet.encoders.runtime import device, encoder_library
@@ -81,6 +83,11 @@ class OpenClipImages(_OpenClip):
             found = self._model.encode_image(self._rule.normalised(items).to(device()))
             return np.ascontiguousarray(found.float().cpu().numpy())
 
+    def graph_part(self, shape: tuple[int, ...]) -> GraphPart:
+        """Return normalisation and the tower of pictures."""
+        model = on_cpu(self._model)
+        return picture_part(self._rule, Calling(model, model.encode_image))
+
     @loaded_once
     def _rule(self) -> PixelRule:
         vision = self._table("vision_cfg", self._config["model_cfg"])
@@ -138,6 +145,16 @@ class OpenClipTexts(_OpenClip):
         with torch.inference_mode():
             found = self._model.encode_text(tokens.to(device()))
             return np.ascontiguousarray(found.float().cpu().numpy())
+
+    def graph_part(self, shape: tuple[int, ...]) -> GraphPart:
+        """Return the tower of texts, which takes tokens."""
+        model = on_cpu(self._model)
+        n_tokens = int(self._tokenizer.context_length)
+        return GraphPart(
+            (token_input(".input_ids", n_tokens, self.name),),
+            Calling(model, model.encode_text),
+            lambda items: (self._tokenizer(read_texts(items)),),
+        )
 
     def too_long(self, items: Array) -> int:
         """Return how many texts have, with start and end, more tokens than the model takes."""

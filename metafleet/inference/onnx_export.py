@@ -13,7 +13,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +23,12 @@ from metafleet.episode import is_kept_support, presence_key
 from metafleet.errors import DataMissingError, MetafleetError, ModelError
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.files import check_new_file, write_new_file
+from metafleet.inference.graph_inputs import (
+    EncodedModality,
+    GraphModality,
+    dynamic_axes,
+    graph_modalities,
+)
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.models.episode_norm import STATISTICS, unknown_layers
 from metafleet.params import parted
@@ -45,23 +50,29 @@ def check_onnx_path(path: Path, *, force: bool) -> None:
     check_new_file(path, force=force)
 
 
-def export_onnx(model: AdaptedModel, path: str | Path, *, force: bool = False) -> None:
+def export_onnx(
+    model: AdaptedModel, path: str | Path, *, force: bool = False, with_encoders: bool = True
+) -> None:
     """Write the model as one ONNX file, after checking it with ONNX Runtime.
 
     Args:
         model: the adapted model. With batch norm "transductive" it cannot be exported.
         path: the file, ending in .onnx.
         force: whether to replace an existing file.
+        with_encoders: whether the graph contains the pretrained encoders. Otherwise it takes their
+            features.
 
     Raises:
-        ModelError: the model cannot be exported, or the file cannot be written.
+        ModelError: the model or one of its encoders cannot be exported, or the file cannot be
+            written.
         DataMissingError: a library is not installed.
     """
     target = Path(path).expanduser()
     check_onnx_path(target, force=force)
     _refuse_unsound(model)
     runtime = _import_runtime()
-    classifier = _Classifier(model)
+    modalities = list(graph_modalities(model, with_encoders=with_encoders))
+    classifier = _Classifier(model, modalities)
     try:
         with _quiet():
             content = _trace(classifier, model)
@@ -78,67 +89,89 @@ def export_onnx(model: AdaptedModel, path: str | Path, *, force: bool = False) -
     write_new_file(target, content)
 
 
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """One input of the graph.
-
-    Attributes:
-        name: name of the input, as in ``AdaptedModel.logits``.
-        shape: shape of one example.
-        is_text: whether the values are bytes, 0 to 255.
-        is_mask: whether the input marks which examples have a modality.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    is_text: bool = False
-    is_mask: bool = False
-
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw n examples; a mask marks every other one absent."""
-        if self.is_mask:
-            return (torch.arange(n) % 2 == 0).float()
-        values = torch.rand(n, *self.shape, generator=generator)
-        return (255 * values).floor() if self.is_text else values
-
-
 class _Classifier(nn.Module):
-    """The model as a module with positional inputs."""
+    """The model, with or without its pretrained encoders, as a module with positional inputs."""
 
-    def __init__(self, model: AdaptedModel) -> None:
+    def __init__(self, model: AdaptedModel, modalities: Sequence[GraphModality]) -> None:
         super().__init__()
-        self._model = model
-        self.graph_inputs = tuple(_inputs(model))
+        self._model, self.modalities = model, tuple(modalities)
+        self._optional = frozenset(model.needs.optional)
+        self.encoders = nn.ModuleList(
+            it.module for it in modalities if isinstance(it, EncodedModality)
+        )
         self.output_names = ("logits", "probabilities") if model.classes else ("values",)
         self.eval()
 
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the positional inputs."""
+        return [name for it in self.modalities for name in (*it.traced, *self._masks(it))]
+
+    @property
+    def axes(self) -> tuple[dict[int, Any], ...]:
+        """The axes of any length, for each positional input."""
+        every_n = {0: torch.export.Dim.DYNAMIC}
+        return tuple(
+            axes
+            for it in self.modalities
+            for axes in (*dynamic_axes(it), *(every_n for _ in self._masks(it)))
+        )
+
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        """Return the graph's outputs for a batch of examples."""
-        named = {i.name: value for i, value in zip(self.graph_inputs, values, strict=True)}
-        outputs = self._model.logits(named)
+        """Return the outputs for a batch of examples."""
+        given = dict(zip(self.input_names, values, strict=True))
+        inputs: dict[str, Tensor] = {}
+        for it in self.modalities:
+            found = it.values(*(given[name] for name in it.traced))
+            for mask in self._masks(it):
+                found = _masked(it, found, given[mask])
+                inputs[mask] = given[mask]
+            inputs[it.modality] = found
+        return self.outputs(inputs)
+
+    def outputs(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Return the outputs for inputs of the model."""
+        outputs = self._model.logits(inputs)
         if not self._model.classes:
             return (outputs,)
         if self._model.learned.blueprint.problem.is_multi_label:
             return outputs, torch.sigmoid(outputs)
         return outputs, torch.softmax(outputs / self._model.temperature, dim=1)
 
-    def draw(self, n: int, *, seed: int) -> tuple[Tensor, ...]:
-        """Draw inputs; every example has the first optional modality, so that none is empty."""
+    def draw(self, n: int, *, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Draw the inputs of the graph, and those of the model for the same examples.
+
+        A mask marks every other example absent, but every example has the first optional modality.
+        """
         generator = torch.Generator().manual_seed(seed)
-        drawn = [i.draw(n, generator) for i in self.graph_inputs]
-        masks = [place for place, i in enumerate(self.graph_inputs) if i.is_mask]
-        if masks:
-            drawn[masks[0]] = torch.ones(n)
-        return tuple(drawn)
+        of_graph: dict[str, Tensor] = {}
+        of_model: dict[str, Tensor] = {}
+        masks: dict[str, Tensor] = {}
+        for it in self.modalities:
+            drawn, values = it.draw(n, generator)
+            for mask in self._masks(it):
+                masks[mask] = (torch.arange(n) % 2 == 0).float() if masks else torch.ones(n)
+                values = _masked(it, values, masks[mask])
+            of_graph |= drawn
+            of_model[it.modality] = values
+        return of_graph | masks, of_model | masks
+
+    def traced(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Return the positional inputs, given those of the graph."""
+        return tuple(
+            value
+            for it in self.modalities
+            for value in (*it.to_traced(inputs), *(inputs[name] for name in self._masks(it)))
+        )
+
+    def _masks(self, modality: GraphModality) -> tuple[str, ...]:
+        is_optional = modality.modality in self._optional
+        return (presence_key(modality.modality),) if is_optional else ()
 
 
-def _inputs(model: AdaptedModel) -> Iterator[_Input]:
-    blueprint = model.learned.blueprint
-    for name in model.needs.known:
-        problem = blueprint.problem
-        yield _Input(name, problem.modalities[name], is_text=name in problem.texts)
-        if name in model.needs.optional:
-            yield _Input(presence_key(name), (), is_mask=True)
+def _masked(modality: GraphModality, values: Tensor, mask: Tensor) -> Tensor:
+    """Return zeros for the features of absent items, as ``predict`` does."""
+    return values * mask[:, None] if isinstance(modality, EncodedModality) else values
 
 
 def _refuse_unsound(model: AdaptedModel) -> None:
@@ -177,28 +210,40 @@ def _normalised_by_neighbours(model: AdaptedModel) -> list[str]:
 
 
 def _trace(classifier: _Classifier, model: AdaptedModel) -> bytes:
-    inputs = classifier.draw(_TRACED, seed=1)
-    every_n = {0: torch.export.Dim.DYNAMIC}
+    inputs, _ = classifier.draw(_TRACED, seed=1)
     program = torch.onnx.export(
         classifier,
-        inputs,
+        classifier.traced(inputs),
         dynamo=True,
-        input_names=[i.name for i in classifier.graph_inputs],
+        input_names=classifier.input_names,
         output_names=list(classifier.output_names),
-        dynamic_shapes={"values": tuple(every_n for _ in inputs)},
+        dynamic_shapes={"values": classifier.axes},
         external_data=False,
         verbose=False,
     )
     assert program is not None  # None only without dynamo
-    program.model.metadata_props["metafleet"] = json.dumps(_metadata(model), ensure_ascii=False)
-    return bytes(program.model_proto.SerializeToString())
+    graph = program.model_proto
+    before = [
+        (it.traced[0], it.modality, it.part.before)
+        for it in classifier.modalities
+        if isinstance(it, EncodedModality) and it.part.before is not None
+    ]
+    if before:
+        from metafleet.inference.onnx_joining import join_graphs  # noqa: PLC0415 - needs onnx
+
+        graph = join_graphs(graph, before)
+    entry = graph.metadata_props.add()
+    entry.key = "metafleet"
+    entry.value = json.dumps(_metadata(model, classifier), ensure_ascii=False)
+    return bytes(graph.SerializeToString())
 
 
-def _metadata(model: AdaptedModel) -> Mapping[str, Any]:
+def _metadata(model: AdaptedModel, classifier: _Classifier) -> Mapping[str, Any]:
     specs = model.learned.blueprint.inputs
     return {
         "classes": list(model.classes),
         "inputs": {name: specs[name].to_json() for name in model.needs.known if name in specs},
+        "takes": {name: it for each in classifier.modalities for name, it in each.takes.items()},
         "required": list(model.needs.required),
         "optional": list(model.needs.optional),
         "origin": model.learned.origin.to_json(),
@@ -222,10 +267,9 @@ def _compare(runtime: Any, content: bytes, classifier: _Classifier) -> None:
     Raises:
         ModelError: ONNX Runtime fails, or its outputs differ.
     """
-    inputs = classifier.draw(_CHECKED, seed=2)
-    wanted = classifier(*inputs)
-    names: Sequence[str] = [i.name for i in classifier.graph_inputs]
-    given = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+    of_graph, of_model = classifier.draw(_CHECKED, seed=2)
+    wanted = classifier.outputs(of_model)
+    given = {name: value.numpy() for name, value in of_graph.items()}
     try:
         session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
         outputs = session.run(None, given)

@@ -34,6 +34,11 @@ from metafleet.orchestrator.reporting.output import notify
 @with_encoder_option
 @click.option("--onnx", "as_onnx", is_flag=True, help="Write an adapted MODEL as one ONNX file.")
 @click.option(
+    "--without-encoder",
+    is_flag=True,
+    help="With --onnx: leave out the pretrained encoder; the graph then takes its features.",
+)
+@click.option(
     "--without-support", is_flag=True, help="Leave out the support examples of an adapted MODEL."
 )
 @calibration_option("a RUN, for each shape of support sets", default=EPISODES_OF_MANY)
@@ -44,6 +49,7 @@ def export(  # noqa: PLR0913 - options of one command
     force: bool,
     with_encoder: bool,
     as_onnx: bool,
+    without_encoder: bool,
     without_support: bool,
     calibration_episodes: int,
 ) -> None:
@@ -52,7 +58,8 @@ def export(  # noqa: PLR0913 - options of one command
     The result is a folder of safetensors and JSON, with a model card. `metafleet adapt` and
     `metafleet.adapt` accept it instead of a run, on any machine. Given a MODEL, the command writes
     a checked copy. With --onnx, it writes an adapted MODEL as a graph for ONNX Runtime and similar
-    software, which computes the same outputs without metafleet.
+    software, which computes the same outputs without metafleet. The graph includes the pretrained
+    encoder.
 
     \b
     metafleet export latest --out pets.learned
@@ -61,11 +68,13 @@ def export(  # noqa: PLR0913 - options of one command
     settings = load_settings()
     if as_onnx and with_encoder:
         raise ModelError(
-            "--onnx and --with-encoder: the graph takes the encoder's features and does not hold "
-            "the encoder; give one of the two"
+            "--onnx and --with-encoder: a graph includes the encoder unless --without-encoder is "
+            "given; leave --with-encoder out"
         )
+    if without_encoder and not as_onnx:
+        raise ModelError("--without-encoder without --onnx; it is about graphs, so leave it out")
     if as_onnx:
-        _export_onnx(settings, source, out, force=force)
+        _export_onnx(settings, source, out, force=force, with_encoders=not without_encoder)
         return
     check_free(out, force=force)
     if is_model(source):
@@ -90,16 +99,21 @@ def _taken(settings: Settings, source: str, n_episodes: int) -> LearnedModel:
     return model if found is None else LearnedModel(replace(model.learned, calibration=found))
 
 
-def _export_onnx(settings: Settings, source: str, out: Path, *, force: bool) -> None:
+def _export_onnx(
+    settings: Settings, source: str, out: Path, *, force: bool, with_encoders: bool
+) -> None:
     check_onnx_path(out, force=force)
     model = _adapted(settings, source)
-    export_onnx(model, out, force=force)
+    export_onnx(model, out, force=force, with_encoders=with_encoders)
     for name in model.needs.known:
         spec = model.learned.blueprint.inputs.get(name)
         if spec is not None and spec.is_encoded:
             encoder = spec.decoder_options().encoder
             notify(
-                f"the graph takes the features of {encoder} as {name!r}, {list(spec.shape)} each"
+                f"the graph includes {encoder}; entry `takes` of its metadata describes {name!r}"
+                if with_encoders
+                else f"the graph takes the features of {encoder} as {name!r}, {list(spec.shape)} "
+                "each"
             )
     kind = f"{len(model.classes)} classes" if model.classes else "a function"
     click.echo(f"{out}: {kind} of {', '.join(model.needs.known)}, the same as the model's outputs")

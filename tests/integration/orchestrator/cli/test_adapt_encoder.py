@@ -133,7 +133,7 @@ def test_a_model_with_its_encoder_predicts_where_the_package_is_missing(
     copy.write_bytes(copy.read_bytes()[:-1] + b"x")
     assert "damaged" in refused(capsys, "predict", "whole.model", "photos", "--out", "no.csv")
     both = refused(capsys, "export", "copy.model", "--onnx", "--with-encoder", "--out", "a.onnx")
-    assert "give one of the two" in both
+    assert "leave --with-encoder out" in both
     registry._made.cache_clear()
 
 
