@@ -103,7 +103,7 @@ def inputs_by_hand(model: AdaptedModel, item: Path, tokens: Tokens) -> dict[str,
             found[f"{name}.present"] = np.array([path.exists()], np.float32)
         if name == "text":
             texts = [path.read_text() if path.exists() else "sun"]
-            found |= {f"text.{key}": np.array(it) for key, it in tokens(texts).items()}
+            found |= {f"text.{key}": np.asarray(it) for key, it in tokens(texts).items()}
             continue
         options = reading_options(spec.kind, spec.decoder_options())
         decoder = get_decoder(spec.kind)
