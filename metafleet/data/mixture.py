@@ -1,7 +1,5 @@
 """Several data sets in one run; see ``metafleet.episodes.mixture``."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 from metafleet.data.base import DataSet
 from metafleet.data.summary import DataSummary, ModalitySummary, Progress, SplitSummary
+from metafleet.digests import json_sha256
 from metafleet.episode import is_modality_name
 from metafleet.episodes.mixture import MixturePart, MixtureSource
 from metafleet.errors import ConfigError, MetafleetError
@@ -111,7 +110,7 @@ class Mixture(DataSet):
             }
             for table, dataset, own in self._each(options)
         ]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return json_sha256(facts)
 
     def summarise(self, options: MixtureOptions, data_dir: Path) -> DataSummary:
         """Return a summary of all parts; splits and modalities are prefixed by their part."""

@@ -8,13 +8,13 @@ are overwritten. A row whose digest does not match is computed again.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from metafleet.digests import json_sha256
 from metafleet.encoders.base import Array
 from metafleet.errors import DataError
 from metafleet.files import sync
@@ -27,8 +27,7 @@ _RECORD_BYTES: Final = _KEY_BYTES + _CHECK_BYTES
 
 def store_key(identity: Mapping[str, Any]) -> str:
     """Return the name of the folder for an encoder: a hash of its identity."""
-    text = json.dumps(identity, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return json_sha256(identity)[:16]
 
 
 def item_key(item: Array) -> bytes:

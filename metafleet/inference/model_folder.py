@@ -25,6 +25,7 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor
 
+from metafleet.digests import json_sha256
 from metafleet.errors import ModelError
 from metafleet.files import sync
 from metafleet.params import Params
@@ -276,7 +277,7 @@ def _check_dtypes(path: Path, tensors: Params, expected: Mapping[str, torch.dtyp
 
 def _digest(header: Mapping[str, Any]) -> str:
     content = {key: value for key, value in header.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json_sha256(content)
 
 
 def _write_folder(folder: Path, files: Mapping[str, bytes], check: Callable[[Path], None]) -> None:

@@ -6,7 +6,6 @@ digests. Loading is safe even then: at worst, it takes ``_MOST_BYTES`` of memory
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from metafleet.digests import json_sha256
 from metafleet.episode import ExampleSet
 from metafleet.episodes.class_targets import MOST_CLASSES
 from metafleet.errors import CheckpointError
@@ -125,4 +125,4 @@ class SavedHeader:
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return json_sha256(values)

@@ -9,12 +9,12 @@
 Format 1 had no terms and no digest. It can still be read, so that runs continue after an upgrade.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from metafleet.digests import json_sha256
 from metafleet.errors import CheckpointError
 
 FORMAT: Final = "metafleet-checkpoint-2"
@@ -129,4 +129,4 @@ def first_difference(written: Terms, expected: Terms, *, under: str = "") -> str
 
 def _digest(texts: Mapping[str, str]) -> str:
     covered = {name: text for name, text in texts.items() if name != _DIGEST}
-    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
+    return json_sha256(covered)

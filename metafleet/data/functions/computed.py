@@ -1,7 +1,5 @@
 """Data sets that are drawn and computed, never stored; and functions y = f(x) for regression."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ import torch
 
 from metafleet.data.base import DataSet
 from metafleet.data.summary import DataSummary, ModalitySummary
+from metafleet.digests import json_sha256
 from metafleet.episode import SPLITS, Episode, EpisodeShape, ExampleSet
 from metafleet.episodes.source import EpisodeSource, check_counts
 from metafleet.errors import ConfigError
@@ -168,7 +167,7 @@ class ComputedData(DataSet):
     def digest(self, options: Any, data_dir: Path) -> str:
         """Return a hash of the options and ``draws_version``."""
         facts: dict[str, Any] = {self.name: self.draws_version, **asdict(options)}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return json_sha256(facts)
 
     def summarise(self, options: Any, data_dir: Path) -> DataSummary:
         """Return a summary of the distribution."""

@@ -6,8 +6,6 @@
 An episode draws a task, and then draws a support set and a disjoint query set from the task's rows.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +16,7 @@ from metafleet.data.functions.function_table import FunctionTable, read_function
 from metafleet.data.importing.tables.table import TABLE_SUFFIXES
 from metafleet.data.prepared.download import hash_file
 from metafleet.data.summary import DataSummary, ModalitySummary, Progress, SplitSummary
+from metafleet.digests import json_sha256
 from metafleet.errors import DataMissingError
 from metafleet.options import require
 
@@ -110,7 +109,7 @@ class Functions(DataSet):
         self.check_place(options)
         facts = {name: asdict(options)[name] for name in _OPTIONS_OF_ROWS}
         facts["table"] = hash_file(Path(options.path).expanduser())
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return json_sha256(facts)
 
     def summarise(self, options: FunctionsOptions, data_dir: Path) -> DataSummary:
         """Return the numbers of tasks and rows."""

@@ -1,7 +1,6 @@
 """Convert prepared arrays to float32 tensors, and class lists to an episode source."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from metafleet.data.label_text import labels_in
 from metafleet.data.prepared.label_sets import label_sets, labels_of
 from metafleet.data.prepared.prepared import Array, ArrayInfo, PreparedData
 from metafleet.data.summary import DataSummary, ModalitySummary, SplitSummary
+from metafleet.digests import json_sha256
 from metafleet.encoders.weights import describe_identity
 from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.episodes.items import ClassRows, Modality
@@ -144,7 +144,7 @@ class ClassData:
             "classes": [[info.name, info.n_items] for info in self.prepared.classes],
             "split": self.split_sha256(),
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return json_sha256(facts)
 
     def summarise(self, *, licence: str, origin: str) -> DataSummary:
         """Return a summary; the splits count only items that episodes can draw."""

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from metafleet.digests import json_sha256
 from metafleet.errors import DataCorruptError, DataMissingError
 
 FORMAT_VERSION = 1
@@ -180,8 +181,7 @@ class PreparedData:
 
 def folder_of(data_dir: Path, name: str, recipe: Mapping[str, Any]) -> Path:
     """Return the folder of data made by ``recipe`` (JSON values)."""
-    text = json.dumps({"format": FORMAT_VERSION, **recipe}, sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
+    key = json_sha256({"format": FORMAT_VERSION, **recipe})[:_KEY_DIGITS]
     return data_dir / "prepared" / f"{name}-{key}"
 
 
@@ -275,7 +275,7 @@ def _parse_arrays(entries: Mapping[str, Any]) -> dict[str, ArrayInfo]:
 
 def index_checksum(index: Mapping[str, Any]) -> str:
     """Return a hash of the index without its checksum."""
-    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
+    return json_sha256(index)
 
 
 def _map_array(path: Path, info: ArrayInfo) -> Array:
