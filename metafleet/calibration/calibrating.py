@@ -46,8 +46,8 @@ class Calibrator:
             same settings, except for the numbers of classes and examples.
         seed: seed of the run.
         n_unknown: number of unknown classes in an episode, which have queries but no support
-            examples. None for as many as the episode has known classes, or, if there are too few,
-            for all other classes of the split.
+            examples. None means as many as the episode has known classes, or all other classes of
+            the split if there are fewer.
         n_episodes: number of episodes of each shape. ``calibrate`` draws fewer if the episodes are
             large.
         split: episodes are drawn from the classes of this split.

@@ -43,8 +43,8 @@ class ShapeCalibration:
         thresholds: thresholds of label sets; see ``coverage_thresholds``.
         unknown: rule that detects items that belong to none of the classes; None if the split had
             too few classes to fit such a rule.
-        relative: thresholds for support sets of known difficulty; None if episodes with one example
-            per class, from which no example can be held out.
+        relative: thresholds for support sets of known difficulty; None for episodes with one
+            example per class, because no example can be held out from them.
     """
 
     n_way: int

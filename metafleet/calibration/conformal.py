@@ -13,9 +13,8 @@ the label set of each query contains the correct label with at least the request
 In practice, the guarantee is weaker. First, the temperature is fitted on the same episodes, and the
 state may have been chosen by validation on the same classes. The calibration episodes are therefore
 not quite exchangeable with new episodes. Second, if new classes are harder than the validation
-classes, the coverage is less than requested. If
-the difficulty of each support set is known (``metafleet.calibration.held_out``), scores relative to
-it reduce this second error.
+classes, the coverage is less than requested. If the difficulty of each support set is known
+(``metafleet.calibration.held_out``), scores relative to this difficulty reduce the second error.
 """
 
 import math

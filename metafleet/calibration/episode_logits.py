@@ -27,7 +27,7 @@ class EpisodeLogits:
         targets: int64 [episodes, queries], the classes of these queries.
         unknown: float64 [episodes, others, n_way], logits of queries of unknown classes. The number
             of others may be 0.
-        held_out: predictions of support examples from the others, for each episode.
+        held_out: for each episode, the predictions of the support examples that were held out.
     """
 
     shape: EpisodeShape
@@ -67,7 +67,7 @@ class EpisodeDraw:
         n_unknown: number of unknown classes in an episode, which have queries but no support
             examples.
         seed: seed of the run.
-        step: the step number in the addresses from which episodes are drawn.
+        step: the outer step from which the seeds of the episodes are derived.
         n_episodes: number of episodes.
     """
 

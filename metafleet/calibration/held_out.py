@@ -6,11 +6,11 @@ adapts to the rest, and predicts the examples that were held out. Each example i
 in the cross-conformal predictors of Vovk 2015, arXiv:1208.0806.
 
 The *difficulty* of a support set is a high quantile of log((1 - p) / p), where p is the predicted
-probability of a held-out example's own class. Thresholds of label sets are relative to it. This is
-the method of Fisch et al. 2021, arXiv:2102.08898: the quantile of a new task is estimated from its
-few examples, and calibration episodes correct the estimate. The scores of held-out examples come
-from smaller support sets. The correction includes this difference, because it is the same in
-calibration episodes of the same shape.
+probability of a held-out example's own class. Thresholds of label sets are relative to the
+difficulty. This is the method of Fisch et al. 2021, arXiv:2102.08898: the quantile of a new task is
+estimated from its few examples, and calibration episodes correct the estimate. The scores of
+held-out examples come from smaller support sets. The correction includes this difference, because
+it is the same in calibration episodes of the same shape.
 """
 
 from collections.abc import Mapping

@@ -80,8 +80,8 @@ class EligibleClasses:
     def draw_many(self, n_way: int, rngs: Sequence[CounterRng]) -> Integers:
         """Draw many episodes; each is what ``draw`` returns for its address.
 
-        Each ``CounterRng`` hashes the 64-bit words of its own episode. The arithmetic on the words
-        is done for all episodes together, because this is faster.
+        Each ``CounterRng`` computes the random 64-bit words of its own episode. The words of all
+        episodes are then turned into draws together, because this is faster.
 
         Args:
             n_way: classes of an episode.

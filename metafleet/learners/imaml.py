@@ -22,7 +22,8 @@ class ImamlOptions(MamlOptions):
 
     Attributes:
         inner_lr: step size alpha of the adaptation, > 0.
-        proximity: lambda, how strongly the adapted parameters are held near their start, > 0.
+        proximity: lambda, the weight of the penalty on the distance of the adapted parameters from
+            their start, > 0.
         cg_steps: steps of the conjugate gradient method, >= 1.
         first_order: must be false, because implicit gradients never differentiate the inner steps.
         inner_weight_decay: must be 0, because ``proximity`` regularises the parameters.

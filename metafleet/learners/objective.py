@@ -93,7 +93,7 @@ def apart(grads: Mapping[str, Tensor]) -> Params:
 
 
 def require_finite_losses(losses: Sequence[Tensor], *, inner_lr: float | None) -> None:
-    """Check that no adaptation step diverged.
+    """Check that no inner step diverged.
 
     Args:
         losses: the support loss of each inner step, a scalar; may be empty.

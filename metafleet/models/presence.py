@@ -33,9 +33,9 @@ def stand_in(values: Tensor, mask: Tensor) -> Tensor:
         mask: [n], 1 where present and 0 where absent.
 
     Returns:
-        [n, ...]. An absent example becomes the last present one before it. If there is none before
-        it, it becomes the last present one of the batch. If no example is present, the result is
-        zeros.
+        [n, ...]. An absent example is replaced by the last present example before it. If there is
+        none, it is replaced by the last present example of the batch. If no example is present, the
+        result is zeros.
     """
     # an exported model computes no batch statistics, and few formats support cummax
     if torch.compiler.is_exporting():

@@ -16,8 +16,9 @@ class EpisodesApart:
     episodes is not used, because a module may never reach such a state by itself.
 
     Args:
-        hidden: hidden state of the modules. A change between two episodes was made by the script,
-            for example in a generator from which it draws episodes, and is kept.
+        hidden: hidden state of the modules. If the state changes between two episodes, the script
+            made the change, for example in a generator from which it draws episodes. Such a change
+            is kept.
     """
 
     def __init__(self, hidden: HiddenState) -> None:

@@ -119,7 +119,7 @@ class Decoder(ABC):
         Args:
             options: the options, with defaults for options that the user did not set.
             given: name -> value of the options that the user set.
-            parts: all items that have the modality, in order.
+            parts: the parts of all items that have the modality, in order.
 
         Returns:
             The options, and a mapping of those that must be stored with the data because ``sizes``

@@ -42,7 +42,7 @@ def encode_ink(images: Array, choice: EncoderChoice, scratch: Path, progress: Pr
 
     Args:
         images: uint8 [n, height, width], with ink 255 and paper 0.
-        choice: the choice of an encoder. If it names none, the pictures are returned.
+        choice: the choice of an encoder. If the choice names no encoder, the pictures are returned.
         scratch: scratch folder of the preparation.
         progress: called with the number of encoded pictures and the number of all pictures.
 

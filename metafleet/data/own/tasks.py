@@ -51,8 +51,8 @@ class TaskDistribution(Protocol):
         """Return the support set and the query set of the episode that ``rng`` addresses.
 
         Args:
-            rng: source of all random numbers. It has also seeded the global generators of Python,
-                NumPy and torch.
+            rng: source of all random numbers. The global generators of Python, NumPy and torch have
+                also been seeded from it.
             shape: n_way (0 for regression), k_shot and n_query.
             split: "meta_train", "meta_val" or "meta_test".
 

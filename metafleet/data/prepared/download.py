@@ -70,8 +70,8 @@ class RemoteFile:
 class UnpinnedFile:
     """A file to download that the server repacks for each request.
 
-    The bytes differ from one request to the next. So a download cannot be resumed, and instead of a
-    checksum, the contents of the file are checked.
+    The bytes of the file differ from one request to the next. So a download cannot be resumed.
+    Instead of a checksum, the contents of the file are checked.
 
     Attributes:
         name: local name of the file.

@@ -1,11 +1,12 @@
 """Choose the characters that are classes, find their scripts, and remove look-alikes.
 
 Latin A, Greek Alpha and Cyrillic A look the same. No learner could tell two such classes of one
-split apart, and a test class that looks like a training class is not unseen. Of two look-alikes
-only the first is kept, in the order of splits (meta_train, meta_val, meta_test) and then of code
-points. Two characters are look-alikes if, in at least half of the faces that draw both, the
-correlation of their rasters exceeds a threshold. The threshold is 0.97 for characters of different
-splits, and 0.99 within a split, so that a letter with an accent remains distinct.
+split apart, and a test class that looks like a training class is not unseen. Of two look-alikes,
+only the first is kept. The order is that of the splits (meta_train, meta_val, meta_test) and,
+within a split, that of the code points. Two characters are look-alikes if, in at least half of the
+faces that draw both, the correlation of their rasters exceeds a threshold. The threshold is 0.97
+for characters of different splits, and 0.99 within a split, so that a letter with an accent remains
+distinct.
 """
 
 import unicodedata
