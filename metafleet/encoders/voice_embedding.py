@@ -145,7 +145,7 @@ def mel_filters() -> npt.NDArray[np.float64]:
     """Return the weight of each frequency in each band: [40, 201].
 
     The weights are triangles of area 1 on Slaney's scale (Auditory Toolbox, 1998). On this scale, a
-    mel is 200/3 Hz up to 1 kHz. Above 1 kHz, 27 mels are a factor of 6.4 in frequency.
+    mel is 200/3 Hz up to 1 kHz. Above 1 kHz, 27 mels more multiply the frequency by 6.4.
     """
     top = 15.0 + np.log(RATE_HZ / 2 / 1000.0) / (np.log(6.4) / 27.0)
     mels = np.linspace(0.0, top, _N_MELS + 2)

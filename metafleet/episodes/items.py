@@ -133,7 +133,7 @@ def gather_rows(
     Args:
         modalities: the modalities of an example.
         rows: the items.
-        views: modality -> the view of each item, for modalities of which it is not view 0.
+        views: modality -> the view of each item; items of other modalities are shown in view 0.
     """
     inputs = {name: modality.read(rows, views.get(name)) for name, modality in modalities.items()}
     for name, modality in modalities.items():

@@ -28,7 +28,7 @@ class AudioConvOptions(ConvStackOptions):
 
 
 class AudioConv(ConvStack[AudioConvOptions]):
-    """Apply the blocks of conv4 to a spectrogram and average over time: [n, channels * mels left].
+    """Apply the blocks of conv4 to a spectrogram and average over time: [n, channels * mels].
 
     Each spectrogram is first standardised to mean 0 and variance 1, so that loudness has no effect.
 

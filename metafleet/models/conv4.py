@@ -48,8 +48,8 @@ class Conv4Options:
 class Conv4(Encoder[Conv4Options]):
     """Blocks of 3x3 convolution, batch norm, ReLU and 2x2 max pooling, and an optional linear head.
 
-    With a head the outputs are [n, n_outputs]. Without a head they are the flattened last block,
-    [n, d].
+    With a head the outputs are [n, n_outputs]. Without a head they are the flattened output of the
+    last block, [n, d].
 
     Source: Vinyals et al. 2016, arXiv:1606.04080, section 4.1; Finn et al. 2017,
     arXiv:1703.03400, section 5.2.

@@ -1,10 +1,10 @@
 """Stride-1 convolution that computes derivatives of any order only if they are needed.
 
 Three functions are bilinear: the convolution y = x * w, its gradient for x and its gradient for w.
-The other two functions compute the gradients of each. Autograd's second derivative of a convolution
-is slower for two reasons. First, it also computes the gradient for the images, which is not used
-and is slow because images have one channel. Second, it computes gradients for weights at half the
-speed.
+The gradients of each of the three functions are values of the other two. Autograd's second
+derivative of a convolution is slower for two reasons. First, it also computes the gradient for the
+images, which is not used and is slow because images have one channel. Second, it computes gradients
+for weights at half the speed.
 """
 
 from typing import Any

@@ -118,7 +118,7 @@ class _Encoding:
     def views(self, items: Array, rows: Sequence[int]) -> Array:
         """Return features [n, views - 1, features] of views 1, 2, ... of items [n, *shape].
 
-        Each view is encoded in batches of its own, after the view before. So the features of a view
+        Views are encoded one after the other, each in batches of its own. So the features of a view
         do not depend on the number of views.
         """
         name, n_more = self._column.modality, self._column.options.views - 1
