@@ -1,7 +1,8 @@
 """Reads large values from Redis straight into memory.
 
 redis-py collects a value in a buffer, piece by piece, and copies it twice. For 50 MB this takes
-twice as long as receiving the value in place. hiredis copies it too, and slows down sending.
+twice as long as receiving the value in place. The parser hiredis copies the value too, and it slows
+down sending.
 """
 
 import socket

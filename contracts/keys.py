@@ -1,7 +1,7 @@
 """Names of all keys in Redis. Every key has a TTL.
 
-The run's uid is in braces, so that all keys of one run hash to one slot and a Lua script may access
-several of them on a Redis cluster too.
+The run's uid is in braces, so that all keys of one run hash to the same slot. On a Redis cluster, a
+Lua script may then access several of them.
 """
 
 from dataclasses import dataclass

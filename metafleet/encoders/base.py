@@ -28,9 +28,10 @@ class PretrainedEncoder(ABC):
         packaged: the files of weights, if they are in a third-party package and can be copied into
             the folder of a model.
         batch_items: number of items in a batch. It is the same for every call of ``encode``,
-            because the last bits of features depend on it. With some encoders, for example where
-            texts are padded to the longest of the batch, they also depend on the batch's other
-            items; ``encode_rows`` composes batches so that this does not matter.
+            because the last bits of features depend on it. With some encoders, these bits also
+            depend on the other items of the batch, for example if texts are padded to the length of
+            the longest. ``encode_rows`` always composes the same batches, so the bits stay the
+            same.
         can_cut: whether the encoder truncates long items; ``too_long`` counts such items.
     """
 

@@ -10,10 +10,10 @@ lambda_j = dL / d theta_j and the gradient g = dL / d params:
     lambda_j = w_{j-1} d L_Q(theta_j) / d theta_j + (d step_j / d theta_j)^T lambda_{j+1},
     g       += w_{j-1} d L_Q(theta_j) / d params  + (d step_j / d params)^T lambda_{j+1}.
 
-For the two products with lambda_{j+1}, it recomputes step j with a graph. If the step is
-theta - alpha grad L_S(theta) with the support loss L_S and its Hessian H, the first product is
-lambda - alpha H lambda, which contains a Hessian-vector product. The result is exact. Each step is
-computed twice. Each additional inner step needs memory only for its fast parameters.
+For the two products with lambda_{j+1}, it recomputes step j with a graph. For example, let the step
+be theta - alpha grad L_S(theta), where L_S is the support loss with Hessian H. The first product is
+then lambda - alpha H lambda, which contains a Hessian-vector product. The result is exact. Each
+step is computed twice. Each additional inner step needs memory only for its fast parameters.
 
 Source: Kemaev et al. 2025, MixFlow-MG, arXiv:2505.00793, who save the same memory but compute the
 product in forward-over-reverse mode. This module uses reverse over reverse, which only requires

@@ -18,8 +18,8 @@ def check_inputs(problem: Problem, needs: Needs, inputs: Mapping[str, Tensor]) -
     """Check that inputs have the form of those in training, including their values.
 
     Raises:
-        DataError: a modality is missing or unknown; a tensor is not float32 [n, *shape] with finite
-            numbers; a mask is not float32 [n] of 0 and 1; or the tensors differ in n, or n is 0.
+        DataError: a modality is missing or unknown, a tensor is not float32 [n, *shape] with finite
+            numbers, a mask is not float32 [n] of 0 and 1, the tensors differ in n, or n is 0.
     """
     for name in needs.required:
         if name not in inputs:

@@ -44,9 +44,9 @@ class EngineSection(Section):
             goes to another worker.
         wire_dtype: "float32" is exact. "bfloat16" rounds parameters and gradients before they are
             sent, and halves the traffic.
-        reduce_fan_in: number of jobs whose gradients one worker adds up, in steps with more jobs
-            than this: a power of two, or 0 to add all gradients in the orchestrator. The bits are
-            the same either way.
+        reduce_fan_in: number of jobs whose gradients one worker adds up, a power of two. It has an
+            effect only in steps with more jobs than this. With 0, the orchestrator adds up all
+            gradients. The bits are the same either way.
     """
 
     episodes_per_job: int | Literal["auto"] = Field(
