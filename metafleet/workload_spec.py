@@ -23,12 +23,12 @@ class WorkloadSpec:
 
     Attributes:
         seed: the run's seed, from which episodes and the initial state are drawn.
-        data: data set name and options.
+        data: name and options of the data set.
         data_digest: sha256 of the prepared data and their split. Workers reject data with another
             digest.
         episodes: split -> shape of its episodes.
-        model: model name and options.
-        learner: learner name and options.
+        model: name and options of the model.
+        learner: name and options of the learner.
         execution: how to execute episodes.
     """
 

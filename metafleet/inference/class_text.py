@@ -1,4 +1,4 @@
-"""Names of classes as a modality, for models whose training support sets include them."""
+"""Names of classes as a modality, for models whose support sets in training include these names."""
 
 from collections.abc import Mapping, Sequence
 

@@ -92,8 +92,8 @@ class Fusion(HeadedModel):
     """Encode each modality as ``dim`` numbers and fuse the modalities that an example has.
 
     A modality that an example lacks affects neither the fusion nor any batch statistics. Inputs
-    need not have every modality, because in a mixture of data sets modalities differ between
-    episodes. A linear head on the fused vector is optional.
+    need not have every modality, because episodes from a mixture of data sets differ in their
+    modalities. A linear head on the fused vector is optional.
     """
 
     name: ClassVar[str] = "fusion"

@@ -254,14 +254,14 @@ class ShardBook:
     def mark_refused(self, result: ShardResult, *, now_s: float, workers_alive: int) -> None:
         """Record that a worker refused to compute an attempt.
 
-        The shard is offered to other workers after a pause. A worker that refuses is idle and may
-        well be the first to take the shard again, so repeated refusals by one worker are not fatal.
-        A setting of a worker does not change while it runs, so one refusal of every worker for its
-        settings is enough.
+        The shard is offered to other workers after a pause. A worker that refuses is idle, and may
+        be the first to take the shard again. So repeated refusals by one worker are not fatal. If
+        workers refuse because of their settings, one refusal by each worker is enough, because the
+        settings of a worker do not change while it runs.
 
         Raises:
-            FleetError: as many workers as are alive have refused it, for another reason than their
-                settings several times.
+            FleetError: all living workers have refused the shard because of their settings, or
+                several times for another reason.
         """
         entry = self._shards[result.shard]
         entry.forget(result.attempt)
