@@ -81,11 +81,11 @@ def complete_pairs(work: LearnedWork, index: int, n_way: int) -> Episode:
     chosen = is_whole.nonzero().squeeze(1)[:n_way]
     if len(chosen) < n_way:
         raise SystemExit(f"episode {index} has {len(chosen)} complete pairs; expected {n_way}")
-    parts = (
+    support, query = (
         replace(each.rows(chosen), targets=torch.arange(n_way))
         for each in (whole.support, whole.query)
     )
-    return Episode(*parts, n_way=n_way)
+    return Episode(support, query, n_way)
 
 
 def match(
