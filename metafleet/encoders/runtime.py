@@ -73,7 +73,7 @@ _limit: Final = _Limit()
 
 
 def limit_this_thread() -> None:
-    """Limit torch to one thread per call in this thread, for good."""
+    """Limit torch to one thread per call in this thread, permanently."""
     torch.get_num_threads()  # otherwise its first call would replace the limit by another thread's
     torch.set_num_threads(1)
 

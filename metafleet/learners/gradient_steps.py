@@ -84,7 +84,7 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
         return in_training if is_training else self.options.inner_steps_eval or in_training
 
     def is_first_order(self, context: EpisodeContext) -> bool:
-        """Return whether second derivatives are dropped: by default, outside meta-training."""
+        """Return whether second derivatives are dropped; by default, only outside meta-training."""
         return not context.is_training
 
     def inner_step(

@@ -47,7 +47,7 @@ def summarise(metrics: Sequence[EpisodeMetrics]) -> Summary:
 
 
 def mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean of one number an episode, and half the width of its 95 % interval."""
+    """Return the mean of one number per episode, and half the width of its 95 % interval."""
     n = len(values)
     mean = math.fsum(values) / n
     if n == 1:

@@ -92,7 +92,7 @@ class Conv1d(Encoder[Conv1dOptions]):
         norm: Normalise,
         modulate: Modulate | None,
     ) -> Tensor:
-        """Map sequences to the flattened last block."""
+        """Map sequences to the flattened output of the last block."""
         positions, is_real = self._input(params, x)
         x = (positions * is_real[:, :, None]).transpose(1, 2)
         for layer in self.layers:

@@ -88,7 +88,7 @@ class Conv4(Encoder[Conv4Options]):
 
     @property
     def head_index(self) -> int:
-        """Index of the head's tensors: right after the blocks, so that recorded runs reproduce."""
+        """Index of the head's tensors: right after the blocks, as in earlier versions."""
         return self.options.n_blocks
 
     def init_body(self, seed: int) -> Params:
@@ -102,7 +102,7 @@ class Conv4(Encoder[Conv4Options]):
         norm: Normalise,
         modulate: Modulate | None,
     ) -> Tensor:
-        """Map images to the flattened last block, [n, d]."""
+        """Map images to the flattened output of the last block, [n, d]."""
         x = _channels_last(x)
         for i, layer in enumerate(self.layers):
             is_pooled = i < self._n_pooled

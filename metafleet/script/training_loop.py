@@ -252,7 +252,7 @@ def _of_module(bound: Bound) -> dict[str, Tensor]:
 
 
 def _write(bound: Bound, values: Mapping[str, Tensor]) -> None:
-    """Copy all these values into the module, even if an interrupt comes."""
+    """Copy all these values into the module, even if an interrupt arrives during the copy."""
     with uninterrupted(), torch.no_grad():
         for name, param in _of_module(bound).items():
             if name in values:

@@ -79,7 +79,7 @@ class Functions(DataSet):
             raise DataMissingError(f"path={options.path!r}; expected a table: one of {suffixes}")
 
     def is_ready(self, options: FunctionsOptions, data_dir: Path) -> bool:
-        """Return whether the table exists; True if none is named: there is nothing to fetch."""
+        """Return whether the table exists; True if the options name no table."""
         return not options.path or Path(options.path).expanduser().is_file()
 
     def prepare(self, options: FunctionsOptions, data_dir: Path, progress: Progress) -> None:

@@ -153,7 +153,7 @@ def _check_encoders(
 
 
 def _joined_labels(items: Sequence[Item]) -> list[str]:
-    """Say so if the names of most classes look like several labels in one."""
+    """Return a note if the names of most classes look like several labels in one."""
     labels = {item.label for item in items}
     joined = [label for label in labels if _JOINT in label]
     if 2 * len(joined) < len(labels) or not joined:
@@ -165,7 +165,7 @@ def _joined_labels(items: Sequence[Item]) -> list[str]:
 
 
 def _only(decoded: Decoded, rows: Sequence[int]) -> Decoded:
-    """Return the same with the masks of all other rows cleared."""
+    """Return the decoded arrays, with the masks of all rows other than ``rows`` cleared."""
     kept = np.zeros(max(map(len, decoded.masks.values()), default=0), np.bool_)
     kept[list(rows)] = True
     return replace(decoded, masks={name: mask & kept for name, mask in decoded.masks.items()})

@@ -65,7 +65,7 @@ class Folder(ItemDataSet):
             raise DataMissingError(f"there is no folder or file {options.path!r}; check data.path")
 
     def is_ready(self, options: FolderOptions, data_dir: Path) -> bool:
-        """Return whether the data can be opened; True if no folder is named: nothing to fetch."""
+        """Return whether the data can be opened; True if the options name no folder."""
         if options.imported:
             record = find_record(data_dir, options.imported)
             return record is not None or (bool(options.path) and folder_path(options).exists())
