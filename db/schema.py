@@ -4,9 +4,8 @@ import os.path
 from contextlib import suppress
 from dataclasses import dataclass
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import URL, Connection, inspect, text
 
 from metafleet.contracts.private_files import private_files
@@ -14,6 +13,9 @@ from metafleet.db.connection import is_sqlite, make_engine, parse_url, reader_of
 from metafleet.db.failures import shown, translated
 from metafleet.db.migrations import versions
 from metafleet.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 REVISIONS = tuple(
     sorted(module.name[1:5] for module in iter_modules(versions.__path__) if module.name[0] == "r")
@@ -99,8 +101,10 @@ def refuse_newer(found: SchemaStatus, url: URL) -> None:
         )
 
 
-def alembic_config(connection: Connection | None = None) -> Config:
+def alembic_config(connection: Connection | None = None) -> "Config":
     """Point Alembic at the migrations inside this package."""
+    from alembic.config import Config  # noqa: PLC0415 - as in _upgrade_locked
+
     config = Config()
     config.set_main_option("script_location", "metafleet.db:migrations")
     config.set_main_option("path_separator", "os")
@@ -116,6 +120,8 @@ def _upgrade_locked(connection: Connection, url: URL) -> SchemaStatus:
     refuse_newer(found, url)
     if found.is_current:
         return found
+    from alembic import command  # noqa: PLC0415 - slow to import; tables are nearly always current
+
     command.upgrade(alembic_config(connection), "head")
     if connection.dialect.name == "sqlite":
         _refuse_broken_references(connection, url)

@@ -13,10 +13,6 @@ import torch
 
 from metafleet.errors import DataCorruptError, DataMissingError
 
-_SETTINGS: Final = (".json", ".txt", ".toml", ".model")
-"""Suffixes of files that are no weights."""
-
-
 _KEPT_SUFFIXES: Final = {".pth": ".safetensors"}
 _kept: dict[str, Path] = {}
 """sha256 of a published file -> a copy of it in a model's folder."""
@@ -152,15 +148,6 @@ def version_of(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def describe_identity(identity: Mapping[str, Any]) -> str:
-    """Return an encoder's name, and the first digits of the sha256 of each file of its weights."""
-    files = dict(identity.get("weights", {}))
-    weights = [name for name in files if not name.endswith(_SETTINGS)] or list(files)
-    shown = ", ".join(f"{name} sha256 {files[name][:16]}" for name in weights)
-    sources = f"sources {identity['sources']}" if "sources" in identity else ""
-    return " ".join(filter(None, (str(identity.get("encoder", "")), shown, sources)))
 
 
 @functools.lru_cache(maxsize=1024)

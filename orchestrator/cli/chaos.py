@@ -17,7 +17,8 @@ from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError, FleetError
-from metafleet.orchestrator.cli.context import load_settings, open_broker, open_records
+from metafleet.orchestrator.cli.broker import open_broker
+from metafleet.orchestrator.cli.context import load_settings, open_records
 from metafleet.orchestrator.reporting.output import notify
 
 _POLL_S = 0.5

@@ -1,4 +1,4 @@
-"""Opens what most commands need first: the settings, the database, the broker."""
+"""Opens what most commands need first: the settings and the database."""
 
 import json
 from collections.abc import Iterator
@@ -7,14 +7,13 @@ from typing import Any
 
 import click
 
-from metafleet.contracts.connections import Client, connect, redis_errors, require_broker_url
 from metafleet.contracts.private_files import private_files, tighten
 from metafleet.contracts.settings import Settings
 from metafleet.db.connection import is_sqlite, parse_url, sqlite_path
 from metafleet.db.engine import Database
 from metafleet.db.schema import status
 from metafleet.encoders.fetching import allow_fetching, fetching
-from metafleet.errors import ConfigError, DatabaseError, RunNotFoundError
+from metafleet.errors import DatabaseError, RunNotFoundError
 from metafleet.orchestrator.embedded.stack_file import discard_stale_stack
 from metafleet.orchestrator.recording.left_rows import find_left_rows, put_back_lost_runs
 from metafleet.orchestrator.reporting.output import notify
@@ -76,35 +75,6 @@ def is_unused(settings: Settings) -> bool:
             "`metafleet db upgrade`"
         )
     return True
-
-
-@contextmanager
-def open_broker(settings: Settings) -> Iterator[Client]:
-    """Connect to the broker and ping it; its errors become ours."""
-    url = require_broker_url(settings)
-    with redis_errors(url), connect(url) as client:
-        client.ping()
-        yield client
-
-
-def require_broker(settings: Settings) -> None:
-    """Check that the broker answers, before anything is recorded."""
-    with open_broker(settings):
-        return
-
-
-def require_fleet(settings: Settings) -> None:
-    """Check that the broker answers, for a command with the option --in-process.
-
-    Raises:
-        ConfigError: no broker is configured.
-    """
-    if not settings.broker_url:
-        raise ConfigError(
-            "no Redis is configured: start `metafleet up` in another terminal, set "
-            "METAFLEET_BROKER_URL, or give --in-process to compute here without a fleet"
-        )
-    require_broker(settings)
 
 
 def private_data(settings: Settings) -> AbstractContextManager[None]:

@@ -7,7 +7,7 @@ from rich.table import Table
 from metafleet.contracts.attempt_outcomes import AttemptOutcome
 from metafleet.db.records import AttemptTotal, OuterStepRecord
 from metafleet.orchestrator.cli.tables import make_facts
-from metafleet.orchestrator.engine.step import name_shards
+from metafleet.orchestrator.engine.shard_names import name_shards
 from metafleet.orchestrator.reporting.figures import counted
 
 _MEANINGS = {

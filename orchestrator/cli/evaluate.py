@@ -11,12 +11,12 @@ from metafleet.db.repositories.runs import RunRepository
 from metafleet.episode import META_TEST, SPLITS
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.cli.arguments import EpisodeSize, RunName, Share
+from metafleet.orchestrator.cli.broker import require_fleet
 from metafleet.orchestrator.cli.calibrating import calibration_option
 from metafleet.orchestrator.cli.context import (
     echo_json,
     load_settings,
     open_records,
-    require_fleet,
 )
 from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.evaluations import show_evaluations

@@ -5,7 +5,8 @@ import click
 from metafleet.db.records import RunStatus
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.orchestrator.cli.arguments import RunName
-from metafleet.orchestrator.cli.context import load_settings, open_records, require_fleet
+from metafleet.orchestrator.cli.broker import require_fleet
+from metafleet.orchestrator.cli.context import load_settings, open_records
 from metafleet.orchestrator.cli.execution import execute_watched, show_report
 from metafleet.orchestrator.recording.left_rows import replay_left_rows
 from metafleet.orchestrator.reporting.output import notify

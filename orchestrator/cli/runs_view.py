@@ -27,7 +27,7 @@ from metafleet.db.repositories.evaluations import EvaluationRepository
 from metafleet.db.repositories.jobs import JobRepository
 from metafleet.db.repositories.outer_steps import OuterStepRepository
 from metafleet.db.repositories.runs import RunRepository
-from metafleet.encoders.weights import describe_identity
+from metafleet.encoders.identity import describe_identity
 from metafleet.orchestrator.autotune.calibration import Calibration
 from metafleet.orchestrator.cli.arguments import RunName
 from metafleet.orchestrator.cli.context import (

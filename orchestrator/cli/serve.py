@@ -4,11 +4,11 @@ import time
 
 import click
 
+from metafleet.orchestrator.cli.broker import require_broker
 from metafleet.orchestrator.cli.context import (
     echo_json,
     load_settings,
     open_database,
-    require_broker,
 )
 from metafleet.orchestrator.service.server import Server, ServerEvent
 

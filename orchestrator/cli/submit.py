@@ -14,11 +14,11 @@ from metafleet.db.repositories.runs import refuse_reserved
 from metafleet.errors import ConfigError, MetafleetError
 from metafleet.experiments import find_experiment
 from metafleet.orchestrator.cli.arguments import PathType
+from metafleet.orchestrator.cli.broker import require_fleet
 from metafleet.orchestrator.cli.context import (
     echo_json,
     load_settings,
     open_database,
-    require_fleet,
 )
 from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.evaluations import show_seeds

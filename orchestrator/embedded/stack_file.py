@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from metafleet.errors import ConfigError
 
 SUPERVISOR_MODULE = "metafleet.orchestrator.embedded.supervisor"
@@ -60,6 +58,8 @@ def is_alive(stack: Mapping[str, Any]) -> bool:
         return True
     if not isinstance(pid, int):
         return False
+    import psutil  # noqa: PLC0415 - most commands find no stack, and start faster without it
+
     try:
         # process ids are reused, so check the command line too
         return SUPERVISOR_MODULE in psutil.Process(pid).cmdline()

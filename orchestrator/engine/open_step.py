@@ -30,13 +30,13 @@ from metafleet.orchestrator.engine.queue_mark import QueueMark
 from metafleet.orchestrator.engine.redis_clock import RedisClock
 from metafleet.orchestrator.engine.result_inbox import ResultInbox
 from metafleet.orchestrator.engine.shard_book import FleetView, QueueView, ShardBook
+from metafleet.orchestrator.engine.shard_names import name_shards
 from metafleet.orchestrator.engine.sighting import sight
 from metafleet.orchestrator.engine.step import (
     AnyRequest,
     EncodeRequest,
     Shard,
     StepOutcome,
-    name_shards,
 )
 
 log = logging.getLogger(__name__)

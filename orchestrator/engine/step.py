@@ -1,6 +1,6 @@
 """A step: its request, its shards, its outcome, and the dispatcher that computes it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, NewType, Protocol
 
@@ -215,14 +215,6 @@ class Dispatcher(Protocol):
 
 
 _MOST_EVALUATION_SHARDS = 64
-_MOST_NAMED = 8
-
-
-def name_shards(shards: Sequence[int]) -> str:
-    """Return a short list of shards: "shard 3", "shards 3, 7", "shards 3, 7, ... (20)"."""
-    named = ", ".join(map(str, shards[:_MOST_NAMED]))
-    more = f", ... ({len(shards)})" if len(shards) > _MOST_NAMED else ""
-    return f"shard{'' if len(shards) == 1 else 's'} {named}{more}"
 
 
 def cut(request: AnyRequest, episodes_per_job: int) -> tuple[Shard, ...]:

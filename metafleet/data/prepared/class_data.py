@@ -16,7 +16,7 @@ from metafleet.data.prepared.label_sets import label_sets, labels_of
 from metafleet.data.prepared.prepared import Array, ArrayInfo, PreparedData
 from metafleet.data.summary import DataSummary, ModalitySummary, SplitSummary
 from metafleet.digests import json_sha256
-from metafleet.encoders.weights import describe_identity
+from metafleet.encoders.identity import describe_identity
 from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.episodes.items import ClassRows, Modality
 from metafleet.episodes.labels import LabelEpisodeSource
