@@ -8,11 +8,28 @@ from torch import Tensor
 
 from metafleet.errors import DataError
 from metafleet.params import Params, named, parted
+from metafleet.splits import META_TEST, META_TRAIN, META_VAL, SPLITS
 
-META_TRAIN = "meta_train"
-META_VAL = "meta_val"
-META_TEST = "meta_test"
-SPLITS = (META_TRAIN, META_VAL, META_TEST)
+__all__ = [
+    "CLASS_TEXT",
+    "CLASS_TEXT_BYTES",
+    "META_TEST",
+    "META_TRAIN",
+    "META_VAL",
+    "SPLITS",
+    "Episode",
+    "EpisodeShape",
+    "ExampleSet",
+    "alike",
+    "completed",
+    "is_kept_support",
+    "is_modality_name",
+    "is_presence_key",
+    "keep_support",
+    "kept_support",
+    "presence_key",
+]
+
 CLASS_TEXT = "class_text"
 """The modality of class names: UTF-8 bytes as numbers, padded to ``CLASS_TEXT_BYTES``."""
 CLASS_TEXT_BYTES = 64

@@ -15,10 +15,12 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from metafleet.db.records.table import table_of
+from metafleet.db.records.table import table_of, table_of_run
 from metafleet.db.types import Line, LongText, Seed
 
 NAME_LENGTH: Final = 200
+UID_LENGTH: Final = 16
+TAG_LENGTH: Final = 64
 _OWNER_LENGTH: Final = 255
 
 
@@ -87,6 +89,8 @@ class NewRun:
         detached: whether a server should execute the run. The run then starts in the queue.
         priority: priority in the queue. Runs with a higher priority are executed first.
         owner: the process that executes the run, "host:pid/..."; None if there is none yet.
+        parent_uid: uid of the run whose configuration was changed to make this run; None if there
+            is none.
     """
 
     experiment: str
@@ -103,6 +107,7 @@ class NewRun:
     detached: bool = False
     priority: int = 0
     owner: Annotated[str, Line(_OWNER_LENGTH)] | None = None
+    parent_uid: Annotated[str, String(UID_LENGTH)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +126,12 @@ class RunRecord(NewRun):
             step ``death_step``.
         calibration: the measurements at the run's first start, and the choices made from them; None
             if nothing was measured.
+        note: text that a person wrote about the run; "" if there is none.
+        archived: whether lists leave the run out unless they are asked for it.
     """
 
     id: int
-    uid: Annotated[str, String(16)]
+    uid: Annotated[str, String(UID_LENGTH)]
     experiment_id: int
     status: Annotated[RunStatus, _STATUS]
     epoch: int = 0
@@ -137,6 +144,8 @@ class RunRecord(NewRun):
     deaths: int = 0
     death_step: int = 0
     calibration: Mapping[str, Any] | None = None
+    note: Annotated[str, LongText] = ""
+    archived: bool = False
 
 
 RUNS = table_of(
@@ -151,6 +160,16 @@ RUNS = table_of(
     key=("id",),
     without=("experiment",),  # its name is in the experiments' table
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTag:
+    """A tag of a run. A run may have many."""
+
+    tag: Annotated[str, String(TAG_LENGTH)]
+
+
+RUN_TAGS = table_of_run("run_tags", RunTag, key=("tag",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

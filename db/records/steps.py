@@ -155,6 +155,16 @@ EVALUATIONS = table_of_run(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DecisiveEvaluation:
+    """The best or the last evaluation of a run on a split; it may be both."""
+
+    run_id: int
+    is_best: bool
+    is_last: bool
+    evaluation: EvaluationRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRecord:
     """A checkpoint on disk. ``created_at`` is in UTC, and a replay keeps the first time."""
 

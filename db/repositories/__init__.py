@@ -8,6 +8,7 @@ from metafleet.db.repositories.evaluations import EvaluationRepository
 from metafleet.db.repositories.experiments import ExperimentRepository
 from metafleet.db.repositories.jobs import JobRepository
 from metafleet.db.repositories.outer_steps import OuterStepRepository
+from metafleet.db.repositories.run_notes import RunNotes
 from metafleet.db.repositories.run_queue import RunQueue
 from metafleet.db.repositories.run_rows import RunRows
 from metafleet.db.repositories.runs import RunRepository
@@ -32,6 +33,7 @@ __all__ = [
     "ExperimentRepository",
     "JobRepository",
     "OuterStepRepository",
+    "RunNotes",
     "RunQueue",
     "RunRepository",
     "RunRows",

@@ -1,7 +1,17 @@
 """Evaluations: validations and tests."""
 
-from metafleet.db.records import EVALUATIONS, EvaluationRecord
+from collections.abc import Collection
+from dataclasses import fields
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, func, or_, select
+
+from metafleet.db.records import EVALUATIONS, DecisiveEvaluation, EvaluationRecord
 from metafleet.db.repositories.run_rows import RunRows
+
+TRAINED: Final = "trained"
+_MOST_IDS: Final = 1_000
+"""Maximum number of ids in a query; databases limit the parameters of a statement."""
 
 
 class EvaluationRepository(RunRows[EvaluationRecord]):
@@ -21,3 +31,41 @@ class EvaluationRepository(RunRows[EvaluationRecord]):
         if label is not None:
             query = query.where(columns.label == label)
         return self._read(query)
+
+    def list_decisive(self, run_ids: Collection[int]) -> tuple[DecisiveEvaluation, ...]:
+        """Return the best and the last evaluation of each run on each split, by one query.
+
+        Only evaluations of the trained state count, on episodes like the run's own. If a state was
+        evaluated several times, the evaluation with the most episodes counts. The last evaluation
+        is the one after the latest step. The best one is marked as best; without a mark, it is the
+        last.
+
+        Args:
+            run_ids: the runs. The evaluations of other runs may be returned as well.
+        """
+        columns = self.table.c
+        latest = (columns.step.desc(), columns.episodes.desc())
+        best = (columns.is_best.desc(), *latest)
+
+        def rank(order: tuple[ColumnElement[Any], ...]) -> ColumnElement[int]:
+            place = (columns.run_id, columns.split)
+            return func.row_number().over(partition_by=place, order_by=order)
+
+        ranked = select(
+            *columns, rank(latest).label("from_last"), rank(best).label("from_best")
+        ).where(columns.label == TRAINED)
+        if len(run_ids) <= _MOST_IDS:
+            ranked = ranked.where(columns.run_id.in_(run_ids))
+        found = ranked.subquery()
+        query = select(found).where(or_(found.c.from_last == 1, found.c.from_best == 1))
+        return tuple(_decisive(row) for row in self._session.execute(query))
+
+
+def _decisive(row: Any) -> DecisiveEvaluation:
+    values = {field.name: getattr(row, field.name) for field in fields(EvaluationRecord)}
+    return DecisiveEvaluation(
+        run_id=row.run_id,
+        is_best=row.from_best == 1,
+        is_last=row.from_last == 1,
+        evaluation=EvaluationRecord(**values),
+    )

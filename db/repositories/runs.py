@@ -115,6 +115,7 @@ class RunRepository:
         limit: int | None = 20,
         status: RunStatus | None = None,
         experiment: str | None = None,
+        archived: bool | None = None,
     ) -> tuple[RunRecord, ...]:
         """Return runs, newest first.
 
@@ -122,12 +123,15 @@ class RunRepository:
             limit: maximum number of runs; None for all.
             status: return only runs in this status; None for all.
             experiment: return only runs of the experiment with this name; None for all.
+            archived: return only runs that are archived, or that are not; None for all.
         """
         query = _select_runs().order_by(RUNS.c.id.desc()).limit(limit)
         if status is not None:
             query = query.where(RUNS.c.status == status)
         if experiment is not None:
             query = query.where(EXPERIMENTS.c.name == experiment)
+        if archived is not None:
+            query = query.where(RUNS.c.archived == archived)
         return read(self._session, RunRecord, query)
 
     def list_attached(self) -> tuple[RunRecord, ...]:

@@ -8,7 +8,7 @@ from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.orchestrator.cli.arguments import OutputFile, RunName
 from metafleet.orchestrator.cli.context import load_settings, open_records
-from metafleet.orchestrator.cli.runs_view import RunView
+from metafleet.orchestrator.records.run_view import RunView
 from metafleet.orchestrator.runs.curve import draw_learning_curve
 
 

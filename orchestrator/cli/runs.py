@@ -6,10 +6,10 @@ from metafleet.orchestrator.cli.lazy_group import LazyCommand, lazy_group
 
 _COMMANDS = {
     "list": LazyCommand(
-        "metafleet.orchestrator.cli.runs_view:list_runs", "List runs, newest first."
+        "metafleet.orchestrator.cli.runs_list:list_runs", "Find, sort and group runs."
     ),
     "show": LazyCommand(
-        "metafleet.orchestrator.cli.runs_view:show_run", "Show everything about a run."
+        "metafleet.orchestrator.cli.runs_show:show_run", "Show everything about a run."
     ),
     "curve": LazyCommand("metafleet.orchestrator.cli.curve:curve", "Draw a run's learning curve."),
     "attach": LazyCommand(

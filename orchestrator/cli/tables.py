@@ -3,6 +3,7 @@
 from rich import box
 from rich.console import Console, JustifyMethod
 from rich.table import Table
+from rich.text import Text
 
 _PIPE_WIDTH = 200
 
@@ -47,18 +48,44 @@ class _Console(Console):
 def show_table(table: Table) -> None:
     """Print a table on standard output; wrap its lines on a narrow terminal, but cut nothing."""
     console = _Console(highlight=False)
-    wide = _Console(highlight=False, width=_PIPE_WIDTH)
-    folding = [column for column in table.columns if column.min_width is not None]
-    for column in folding:  # longer words are broken
-        column.max_width = column.min_width
-    least = wide.measure(table).minimum
-    for column in folding:
-        column.max_width = None
-    # measured on the wide console: a narrow one never measures more than its own width
-    if console.is_terminal and console.width >= least:
+    if console.is_terminal and fits(table):
         console.print(table)
         return
+    wide = _Console(highlight=False, width=_PIPE_WIDTH)
     with wide.capture() as captured:
         wide.print(table)
     for line in captured.get().splitlines():
         wide.out(line.rstrip(), highlight=False)
+
+
+def show_rows(table: Table) -> None:
+    """Print a table like ``show_table``, or one block of lines a row if the terminal is narrow."""
+    console = _Console(highlight=False)
+    if not console.is_terminal or fits(table):
+        show_table(table)
+        return
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        line = Text()
+        for column, cell in zip(table.columns, cells, strict=True):
+            item = Text.from_markup(f"[dim]{column.header}[/] {cell}")
+            if line and line.cell_len + 2 + item.cell_len > console.width:
+                console.print(line, soft_wrap=True)
+                line = Text()
+            line = line + Text("  " if line else "") + item
+        console.print(line, soft_wrap=True)
+        console.print()
+
+
+def fits(table: Table) -> bool:
+    """Return whether a table can be shown in full: in the terminal's width, or in a pipe."""
+    console = _Console(highlight=False)
+    if not console.is_terminal:
+        return True
+    folding = [column for column in table.columns if column.min_width is not None]
+    for column in folding:  # longer words are broken
+        column.max_width = column.min_width
+    # measured on a wide console: a narrow one never measures more than its own width
+    least = _Console(width=_PIPE_WIDTH).measure(table).minimum
+    for column in folding:
+        column.max_width = None
+    return console.width >= least

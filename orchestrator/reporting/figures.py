@@ -33,6 +33,13 @@ def plus_minus(value: float, ci95: float) -> str:
     return f"{value:.4f} ± {ci95:.4f}"
 
 
+def figure(value: float, ci95: float | None, *, is_share: bool) -> str:
+    """Format a share like ``percent``, or another value like ``plus_minus``."""
+    if is_share:
+        return percent(value, ci95)
+    return f"{value:.4f}" if ci95 is None else plus_minus(value, ci95)
+
+
 def counted(n: int, noun: str) -> str:
     """Format a count with its noun: "1 worker", "2 workers"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

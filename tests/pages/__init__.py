@@ -1,9 +1,9 @@
-"""The pages that are written from the code: ``make pages`` writes them, a test compares them."""
+"""The pages and files written from the code: ``make pages`` writes them, a test compares them."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.pages import api, cli, configuration, experiments, settings
+from tests.pages import api, cli, configuration, defaults, experiments, settings
 from tests.paths import REPOSITORY
 
 PAGES: dict[Path, Callable[[], str]] = {
@@ -12,4 +12,5 @@ PAGES: dict[Path, Callable[[], str]] = {
     REPOSITORY / "docs" / "reference" / "configuration.md": configuration.render,
     REPOSITORY / "docs" / "reference" / "settings.md": settings.render,
     REPOSITORY / "experiments" / "README.md": experiments.render,
+    defaults.DEFAULTS: defaults.render,
 }

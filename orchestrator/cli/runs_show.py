@@ -1,45 +1,25 @@
-"""`metafleet runs list` and `metafleet runs show`."""
+"""`metafleet runs show`: everything about a run."""
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import fields
 
 import click
 from rich.markup import escape
 from rich.table import Table
-from sqlalchemy import Connection
 
-from metafleet.contracts.settings import Settings
 from metafleet.data.scoring import score_name
-from metafleet.db.records import (
-    AttemptRecord,
-    AttemptTotal,
-    CheckpointRecord,
-    EvaluationRecord,
-    JobTotals,
-    OuterStepRecord,
-    RunRecord,
-    RunStatus,
-    WorkerJobs,
-)
-from metafleet.db.repositories.attempts import AttemptCountRepository, AttemptRepository
-from metafleet.db.repositories.checkpoints import CheckpointRepository
-from metafleet.db.repositories.evaluations import EvaluationRepository
-from metafleet.db.repositories.jobs import JobRepository
-from metafleet.db.repositories.outer_steps import OuterStepRepository
+from metafleet.db.records import EvaluationRecord, JobTotals, RunRecord, RunStatus
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.encoders.identity import describe_identity
 from metafleet.orchestrator.autotune.calibration import Calibration
 from metafleet.orchestrator.cli.arguments import RunName
-from metafleet.orchestrator.cli.context import (
-    echo_json,
-    is_unused,
-    load_settings,
-    open_database,
-    open_records,
-)
+from metafleet.orchestrator.cli.context import echo_json, load_settings, open_records
 from metafleet.orchestrator.cli.engine_view import engine_facts
+from metafleet.orchestrator.cli.run_words import STATUS_STYLES, owner_of
 from metafleet.orchestrator.cli.tables import make_facts, make_table, show_table
 from metafleet.orchestrator.recording.left_rows import replay_left_rows
+from metafleet.orchestrator.records.comparing import shown
+from metafleet.orchestrator.records.difference import Change
+from metafleet.orchestrator.records.run_view import Changes, RunView
 from metafleet.orchestrator.reporting.figures import (
     contender,
     counted,
@@ -49,129 +29,10 @@ from metafleet.orchestrator.reporting.figures import (
     sparkline,
     speed,
 )
-from metafleet.orchestrator.reporting.output import hint, notify
+from metafleet.orchestrator.reporting.output import notify
 from metafleet.orchestrator.runs.process_name import has_died
 
-_STYLES = {
-    RunStatus.FINISHED: "green",
-    RunStatus.FAILED: "red",
-    RunStatus.INTERRUPTED: "yellow",
-    RunStatus.CANCELLED: "yellow",
-    RunStatus.RUNNING: "cyan",
-    RunStatus.QUEUED: "blue",
-}
-
-
-_MOST_RUNS = 10**9
-_MOST_ATTEMPTS = 1000
-"""Maximum number of unused attempts that `--json` lists, newest first. Counters cover all."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
-    """Everything recorded about a run."""
-
-    run: RunRecord
-    steps: tuple[OuterStepRecord, ...]
-    evaluations: tuple[EvaluationRecord, ...]
-    workers: tuple[WorkerJobs, ...]
-    jobs: JobTotals
-    checkpoint: CheckpointRecord | None
-    attempt_totals: tuple[AttemptTotal, ...]
-    attempts: tuple[AttemptRecord, ...]
-
-    @classmethod
-    def read(cls, session: Connection, ref: str) -> "RunView":
-        """Read a run by id, uid, name or "latest"; raise RunNotFoundError if there is none."""
-        run = RunRepository(session).get(ref)
-        return cls(
-            run=run,
-            steps=OuterStepRepository(session).list(run.id),
-            evaluations=EvaluationRepository(session).list(run.id),
-            workers=JobRepository(session).count_by_worker(run.id),
-            jobs=JobRepository(session).totals(run.id),
-            checkpoint=CheckpointRepository(session).find_last(run.id),
-            attempt_totals=AttemptCountRepository(session).totals(run.id),
-            attempts=AttemptRepository(session).list(run.id, limit=_MOST_ATTEMPTS),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values; not-a-number and infinity become null."""
-        view = asdict(self.run) | {
-            "metric": score_name(self.run.config.get("data", {})),
-            "workers": {worker.worker: worker.jobs for worker in self.workers},
-            "jobs": asdict(self.jobs),
-            "checkpoint": asdict(self.checkpoint) if self.checkpoint else None,
-            "evaluations": [asdict(evaluation) for evaluation in self.evaluations],
-            "steps": [asdict(step) for step in self.steps],
-            "engine": {
-                "totals": [asdict(total) for total in self.attempt_totals],
-                "degraded_steps": [step.step for step in self.steps if step.degraded],
-                "attempts": [asdict(attempt) for attempt in self.attempts],
-            },
-        }
-        cleaned: dict[str, Any] = _without_nan(view)
-        return cleaned
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
-
-
-@click.command("list")
-@click.option("--limit", type=click.IntRange(min=1, max=_MOST_RUNS), default=20, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def list_runs(limit: int, as_json: bool) -> None:
-    """List runs, newest first.
-
-    \b
-    metafleet runs list --limit 5
-    """
-    found = _read_runs(load_settings(), limit)
-    if as_json:
-        echo_json([_without_nan(asdict(run)) for run in found])
-    elif found:
-        show_table(_runs_table(found))
-    else:
-        click.echo(hint("no runs yet; start one with `metafleet submit FILE`, or `metafleet demo`"))
-
-
-def _read_runs(settings: Settings, limit: int) -> tuple[RunRecord, ...]:
-    if is_unused(settings):
-        return ()
-    with open_database(settings) as database, database.session(read_only=True) as session:
-        return RunRepository(session).list(limit=limit)
-
-
-def _runs_table(found: tuple[RunRecord, ...]) -> Table:
-    headings: tuple[str, ...] = ("id", "uid", "name", "seed", "status", "steps", "created (UTC)")
-    owners = {run.id: _owner(run) for run in found if run.status is RunStatus.RUNNING}
-    headings += ("owner",) if any(owners.values()) else ()  # only while a run is executed
-    table = make_table(*headings, right=("id", "seed", "steps"), fold="name", least_width=12)
-    for run in found:
-        style = _STYLES.get(run.status, "")
-        table.add_row(
-            str(run.id),
-            run.uid,
-            run.name,
-            str(run.seed),
-            f"[{style}]{run.status}[/]" if style else str(run.status),
-            f"{run.steps_done}/{run.n_steps}",
-            f"{run.created_at:%Y-%m-%d %H:%M}",
-            *([owners.get(run.id) or ""] if "owner" in headings else []),
-        )
-    return table
-
-
-def _owner(run: RunRecord) -> str | None:
-    """Return the run's owner as host:pid, without the suffix that makes it unique."""
-    return run.owner.split("/")[0] if run.owner else None
+_MOST_CHANGES = 20
 
 
 def _owner_now(run: RunRecord) -> str | None:
@@ -180,7 +41,7 @@ def _owner_now(run: RunRecord) -> str | None:
         return None
     is_dead = run.status is RunStatus.RUNNING and has_died(run.owner)
     waits = "; it died, and the next `metafleet serve` takes the run over" if is_dead else ""
-    return f"{_owner(run)}, epoch {run.epoch}{waits}"
+    return f"{owner_of(run)}, epoch {run.epoch}{waits}"
 
 
 def _queue(run: RunRecord) -> str | None:
@@ -223,7 +84,7 @@ def show_run(run: str, as_json: bool) -> None:
 def _facts(view: RunView) -> Table:
     run = view.run
     table = make_facts()
-    style = _STYLES.get(run.status, "default")
+    style = STATUS_STYLES.get(run.status, "default")
     calibration = Calibration.from_json(run.calibration) if run.calibration else None
     steps = counted(run.n_steps, "outer step")
     rows = {
@@ -233,7 +94,11 @@ def _facts(view: RunView) -> Table:
         "owner": _owner_now(run),
         "queue": _queue(run),
         "experiment": f"{run.experiment}, seed {run.seed}",
+        "tags": escape(" ".join(view.tags)),
+        "note": escape(run.note),
+        "archived": "yes; `runs list --archived` lists it" if run.archived else None,
         "what": _what(run),
+        **_changes(view.changes),
         "pipelining": _pipelining(run),
         "learning": _learning(view),
         "jobs": _jobs(view.jobs),
@@ -280,6 +145,23 @@ def _what(run: RunRecord) -> str:
         if each not in (None, [], False, "even", 0.0)
     }
     return f"{', '.join(parts)}; {' '.join(f'{key}={value}' for key, value in shown.items())}"
+
+
+def _changes(changes: Changes | None) -> dict[str, str]:
+    """Return how the configuration differs from the one it was made from; {} if there is none."""
+    if changes is None:
+        return {}
+    lines = [_change(change) for change in changes.keys[:_MOST_CHANGES]]
+    if len(changes.keys) > _MOST_CHANGES:
+        lines.append(f"... {counted(len(changes.keys), 'key')} in all")
+    return {"changes": escape("\n".join([f"from {changes.origin}:", *lines]))} if lines else {}
+
+
+def _change(change: Change) -> str:
+    def written(value: object) -> str:
+        return "none" if value is None else f"{shown(value):.60}"
+
+    return f"{change.key}: {written(change.before)} -> {written(change.after)}"
 
 
 def _pipelining(run: RunRecord) -> str | None:

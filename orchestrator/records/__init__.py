@@ -1,0 +1,1 @@
+"""Reads the records of runs: filters, columns, groups, results. Imports no learning core."""

@@ -1,0 +1,71 @@
+"""How the configuration of a run differs from its parent's, or from the experiment's file."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from metafleet.experiments import FOLDER
+
+_DEFAULTS: Final = Path(__file__).with_name("defaults.json")
+"""The default of every key that has one. A test compares it with the configuration's sections."""
+_OF_THE_RUN: Final = ("seed",)
+"""Keys that are not part of the difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A key whose value differs. A value is None where the key is missing."""
+
+    key: str
+    before: Any
+    after: Any
+
+
+def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return dotted key -> value of nested tables; empty tables are left out."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{above}{name}.")
+        else:
+            found[f"{above}{name}"] = value
+    return found
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Return the keys, in alphabetical order, whose values differ between two configurations."""
+    old, new = flat(before), flat(after)
+    keys = sorted({*old, *new}.difference(_OF_THE_RUN))
+    return tuple(
+        Change(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)
+    )
+
+
+def shipped_config(experiment: str) -> dict[str, Any] | None:
+    """Return the configuration of a ready-made experiment; None if there is none of that name.
+
+    Keys that its file leaves out have their defaults.
+    """
+    known = {path.stem: path for path in FOLDER.glob("*.toml")}
+    if experiment not in known:
+        return None
+    tree = tomllib.loads(known[experiment].read_text(encoding="utf-8"))
+    return {**_merged(_defaults(), tree)}
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_DEFAULTS.read_text(encoding="utf-8"))
+    return found
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**below, **above}
+    for key, value in below.items():
+        if isinstance(value, Mapping) and isinstance(above.get(key), Mapping):
+            merged[key] = _merged(value, above[key])
+    return merged

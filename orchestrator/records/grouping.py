@@ -1,0 +1,93 @@
+"""Groups runs that differ in nothing but their seed, with means over the seeds."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from metafleet.orchestrator.records.comparing import shown
+from metafleet.orchestrator.records.difference import flat
+from metafleet.orchestrator.records.entry import RESULT_KEYS, Entry
+from metafleet.orchestrator.records.intervals import Mean
+
+GROUP_KEYS: Final = ("runs", "seeds")
+_SEED: Final = "seed"
+_INTERVAL: Final = ".ci95"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs with the same configuration but for the seed, the same data and the same code.
+
+    Attributes:
+        entries: the runs, newest first.
+    """
+
+    entries: tuple[Entry, ...]
+
+    def value(self, key: str) -> Any:
+        """Return a value of the group.
+
+        This is the mean of a result over seeds, half the width of its interval for a key such as
+        ``best.ci95``, a number for ``GROUP_KEYS``, else the value that all runs have in common. If
+        they have several, it is the list of these.
+        """
+        if key == "runs":
+            return len(self.entries)
+        if key == "seeds":
+            return len({entry.run.seed for entry in self.entries})
+        if key in RESULT_KEYS:
+            mean = self.mean(key.removesuffix(_INTERVAL))
+            if mean is None:
+                return None
+            return mean.ci95 if key.endswith(_INTERVAL) else mean.mean
+        values = [entry.value(key) for entry in self.entries]
+        distinct = list({shown(value): value for value in values if value is not None}.values())
+        return distinct[0] if len(distinct) == 1 else distinct or None
+
+    def mean(self, key: str) -> Mean | None:
+        """Return the mean of a result over seeds; None if no run has the result.
+
+        Of several runs with the same seed only the newest counts, because equal runs compute equal
+        bits and would make the interval too small.
+        """
+        by_seed: dict[int, float] = {}
+        for entry in self.entries:
+            value = entry.value(key)
+            if value is not None:
+                by_seed.setdefault(entry.run.seed, value)
+        return Mean.of(list(by_seed.values())) if by_seed else None
+
+    def is_share(self, result: str) -> bool:
+        """Return whether a result is a score in [0, 1], not a loss."""
+        return any(entry.is_share(result) for entry in self.entries)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration without the seed."""
+        return {k: v for k, v in self.entries[0].run.config.items() if k != _SEED}
+
+
+def group_runs(entries: Iterable[Entry]) -> list[Group]:
+    """Group runs by everything but the seed: configuration, data digest and code version.
+
+    Groups are in the order of their first run. Every run is in one group.
+    """
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        run = entry.run
+        config = {k: v for k, v in run.config.items() if k != _SEED}
+        identity = json.dumps([config, run.data_digest, run.code_version], sort_keys=True)
+        groups.setdefault(identity, []).append(entry)
+    return [Group(tuple(found)) for found in groups.values()]
+
+
+def differing_keys(groups: Sequence[Group]) -> list[str]:
+    """Return the keys of the configuration, and ``data`` and ``code``, in which groups differ."""
+    configs = [flat(group.config) for group in groups]
+    keys = list(dict.fromkeys(key for config in configs for key in config))
+    found = [key for key in keys if len({shown(config.get(key)) for config in configs}) > 1]
+    for key in ("data", "code"):
+        if len({shown(group.value(key)) for group in groups}) > 1:
+            found.append(key)
+    return found

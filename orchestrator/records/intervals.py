@@ -1,0 +1,65 @@
+"""Means of a few seeds with intervals from Student's t distribution."""
+
+import functools
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The mean of a figure over seeds.
+
+    Attributes:
+        n: number of seeds.
+        mean: their mean.
+        ci95: half width of the 95 % interval of the mean, t * s / sqrt(n). Here s is the standard
+            deviation, which divides by n - 1, and t the quantile of Student's t distribution with
+            n - 1 degrees of freedom ("The Probable Error of a Mean", Biometrika 6, 1908). None for
+            a single seed, whose spread is unknown.
+    """
+
+    n: int
+    mean: float
+    ci95: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Mean":
+        """Return the mean of one value or more."""
+        n = len(values)
+        if n == 1:
+            return cls(1, values[0], None)
+        half_width = quantile(n - 1) * statistics.stdev(values) / math.sqrt(n)
+        return cls(n, statistics.fmean(values), half_width)
+
+
+@functools.lru_cache(maxsize=1024)
+def quantile(degrees: int) -> float:
+    """Return t for which a variable with Student's distribution is in [-t, t] in 95 % of cases."""
+    low, high = 0.0, 100.0
+    while True:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            return middle
+        low, high = (middle, high) if _probability(middle, degrees) < LEVEL else (low, middle)
+
+
+def _probability(t: float, degrees: int) -> float:
+    """Return the probability of [-t, t].
+
+    For whole degrees of freedom it is a finite sum: Abramowitz and Stegun, "Handbook of
+    Mathematical Functions", 1964, equations 26.7.3 and 26.7.4.
+    """
+    angle = math.atan2(t, math.sqrt(degrees))
+    square = math.cos(angle) ** 2
+    is_odd = degrees % 2
+    term = math.cos(angle) if is_odd else 1.0
+    total = term if degrees > 1 else 0.0
+    for k in range(2 + is_odd, degrees - 1, 2):
+        term *= square * (k - 1) / k
+        total += term
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if is_odd else total

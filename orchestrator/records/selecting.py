@@ -1,0 +1,215 @@
+"""Finds runs: those that a filter holds for, in the wanted order."""
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from metafleet.db.clock import database_now
+from metafleet.db.records import EvaluationRecord, RunRecord, RunStatus
+from metafleet.db.repositories.evaluations import EvaluationRepository
+from metafleet.db.repositories.run_notes import RunNotes
+from metafleet.db.repositories.runs import RunRepository
+from metafleet.errors import ConfigError
+from metafleet.orchestrator.records.comparing import shown
+from metafleet.orchestrator.records.entry import FIELDS, RESULT_KEYS, Entry, keys_of
+from metafleet.orchestrator.records.expression import EVERYTHING, Both, Comparison, Condition
+from metafleet.orchestrator.records.grouping import GROUP_KEYS, Group, group_runs
+from metafleet.orchestrator.records.parsing import parse_filter
+from metafleet.splits import META_TEST, META_VAL
+
+_MOST_NAMED: Final = 3
+_RESULT_OF: Final = {META_VAL: ("best", "last"), META_TEST: ("test",)}
+
+
+class _Valued(Protocol):
+    """A run or a group: it has values of keys."""
+
+    def value(self, key: str) -> Any: ...
+
+
+_Item = TypeVar("_Item", bound=_Valued)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which runs are wanted, and in which order.
+
+    Attributes:
+        condition: holds for the wanted runs; see ``parse_filter``.
+        sort: keys, the first one first; a leading "-" for descending order. Runs without a value
+            come last. Of equal runs the newest comes first.
+        shown_keys: further keys whose values are read, which must therefore exist.
+        with_archived: whether archived runs are wanted. They are, too, if the condition names
+            ``archived``.
+        limit: maximum number of runs; None for all.
+    """
+
+    condition: Condition = EVERYTHING
+    sort: tuple[str, ...] = ()
+    shown_keys: tuple[str, ...] = ()
+    with_archived: bool = False
+    limit: int | None = None
+
+    @classmethod
+    def parse(cls, filters: Sequence[str], sort: str = "", **others: Any) -> "Selection":
+        """Make a selection from texts: filters that must all hold, and sort keys with commas.
+
+        Raises:
+            ConfigError: a filter cannot be parsed, or compares a field with an impossible value.
+        """
+        condition = Both(tuple(parse_filter(text) for text in filters))
+        for each in condition.comparisons():
+            if isinstance(each, Comparison):
+                _check_value(each)
+        return cls(condition=condition, sort=split_keys(sort), **others)
+
+    def named_keys(self) -> list[str]:
+        """Return all keys that the selection names, without repeats."""
+        filtered = [each.key for each in self.condition.comparisons()]
+        return list(dict.fromkeys([*filtered, *map(_plain, self.sort), *self.shown_keys]))
+
+    @property
+    def hides_archived(self) -> bool:
+        """Whether archived runs are left out."""
+        return not self.with_archived and "archived" not in self.named_keys()
+
+    @property
+    def is_newest_first(self) -> bool:
+        """Whether every run is wanted, newest first, so that the database can count them off."""
+        return not self.sort and next(self.condition.comparisons(), None) is None
+
+
+def split_keys(text: str) -> tuple[str, ...]:
+    """Split keys at commas: "id, name" gives ("id", "name")."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def select_runs(session: Connection, wanted: Selection) -> list[Entry]:
+    """Return the wanted runs with their results and tags.
+
+    Raises:
+        ConfigError: no run has a key of the selection; the message names the nearest keys.
+    """
+    return _sorted(_matching(session, wanted), wanted.sort)[: wanted.limit]
+
+
+def select_groups(session: Connection, wanted: Selection) -> list[Group]:
+    """Return groups of all runs for which the condition holds; sort and limit apply to groups.
+
+    Raises the errors of ``select_runs``.
+    """
+    everything = replace(wanted, limit=None)
+    groups = group_runs(_matching(session, everything, GROUP_KEYS))
+    return _sorted(groups, wanted.sort)[: wanted.limit]
+
+
+def _matching(
+    session: Connection, wanted: Selection, more_keys: Collection[str] = ()
+) -> list[Entry]:
+    """Return the runs for which the condition holds, newest first.
+
+    ``more_keys`` may be named as well, although no run has them.
+    """
+    repository = RunRepository(session)
+    runs = repository.list(
+        limit=wanted.limit if wanted.is_newest_first else None,
+        archived=False if wanted.hides_archived else None,
+        **_equal_to(wanted.condition),
+    )
+    named = [key for key in wanted.named_keys() if key not in more_keys]
+    _check_keys(named, runs, repository)
+    now = database_now(session)
+    return [
+        entry
+        for entry in with_results(session, runs)
+        if wanted.condition.holds(entry.value, now) is True
+    ]
+
+
+def with_results(session: Connection, runs: Sequence[RunRecord]) -> tuple[Entry, ...]:
+    """Return runs with their results and tags, by two queries for all runs."""
+    ids = [run.id for run in runs]
+    results: dict[int, dict[str, EvaluationRecord]] = {}
+    for row in EvaluationRepository(session).list_decisive(ids):
+        of_run = results.setdefault(row.run_id, {})
+        for name in _RESULT_OF.get(row.evaluation.split, ()):
+            if row.is_best if name == "best" else row.is_last:
+                of_run[name] = row.evaluation
+    tags = RunNotes(session).tags(ids)
+    return tuple(Entry(run, results.get(run.id, {}), tags.get(run.id, ())) for run in runs)
+
+
+def _equal_to(condition: Condition) -> Mapping[str, Any]:
+    """Return the conditions that the database checks itself, to read fewer runs."""
+    parts = condition.parts if isinstance(condition, Both) else (condition,)
+    found: dict[str, Any] = {}
+    for part in parts:
+        if isinstance(part, Both):
+            found |= _equal_to(part)
+        elif isinstance(part, Comparison) and part.sign == "=":
+            if part.key == "status":
+                found["status"] = RunStatus(part.literal.text)
+            elif part.key == "experiment":
+                found["experiment"] = part.literal.text
+    return found
+
+
+def _check_value(found: Comparison) -> None:
+    """Refuse a comparison of a run's field with a text that no run can have."""
+    known = FIELDS.get(found.key)
+    if known is None and found.key in RESULT_KEYS:
+        known = FIELDS["id"]  # a number as well
+    if known is None or found.sign == "~" or known.accepts(found.literal.text):
+        return
+    raise ConfigError(
+        f"--where: {found.key}{found.sign}{found.literal.text!r:.80}; expected {known.expected}"
+    )
+
+
+def _check_keys(keys: Sequence[str], runs: Sequence[RunRecord], repository: RunRepository) -> None:
+    """Check that every key is a field, a result, or in the configuration of a run."""
+    unknown = [key for key in keys if key not in FIELDS and key not in RESULT_KEYS]
+    if not unknown:
+        return
+    known = _config_keys(runs)
+    if set(unknown) <= known:
+        return
+    known |= _config_keys(repository.list(limit=None))  # the database may have left runs out
+    missing = next((key for key in unknown if key not in known), None)
+    if missing is None or not known:
+        return
+    near = difflib.get_close_matches(
+        missing, sorted({*known, *FIELDS, *RESULT_KEYS}), n=_MOST_NAMED, cutoff=0.5
+    )
+    advice = f"did you mean {' or '.join(near)}?" if near else "`metafleet runs show RUN --json`"
+    raise ConfigError(f"no run has the key {missing!r:.80}; {advice}")
+
+
+def _config_keys(runs: Iterable[RunRecord]) -> set[str]:
+    return {key for run in runs for key in keys_of(run.config)}
+
+
+def _plain(key: str) -> str:
+    return key.removeprefix("-")
+
+
+def _sorted(entries: list[Entry], sort: tuple[str, ...]) -> list[Entry]:
+    """Sort by several keys, the last one first: sorting keeps the order of equal entries."""
+    for key in reversed(sort):
+        name, is_descending = _plain(key), key.startswith("-")
+        given = [entry for entry in entries if entry.value(name) is not None]
+        missing = [entry for entry in entries if entry.value(name) is None]
+        given.sort(key=lambda entry: _rank(entry.value(name)), reverse=is_descending)
+        entries = given + missing
+    return entries
+
+
+def _rank(value: Any) -> tuple[int, Any]:
+    """Order numbers before times before text."""
+    if isinstance(value, int | float):
+        return 0, value
+    return (1, value) if isinstance(value, datetime) else (2, shown(value))
