@@ -42,7 +42,9 @@ _FILE_COLUMNS: Final = (
     *("id", "uid", "name", "experiment", "seed", "status", "steps", "created"),
     *("best", "best.ci95", "last", "last.ci95", "test", "test.ci95"),
 )
-_LEFT: Final = ("uid", "name", "experiment", "status", "created", "owner")
+_LEFT: Final = ("uid", "name", "experiment", "status", "owner", "host", "tags", "note")
+_TIMES: Final = ("created", "started", "finished")
+_RUNNING: Final = RunStatus.RUNNING.value
 _NO_RUNS: Final = "no runs yet; start one with `metafleet submit FILE`, or `metafleet demo`"
 
 
@@ -92,18 +94,15 @@ def list_runs(  # noqa: PLR0913 - one for each option
     wanted = Selection.parse(
         filters, sort, shown_keys=split_keys(columns), with_archived=archived, limit=limit
     )
-    found, are_there_runs = _read(load_settings(), wanted, select_groups if group else select_runs)
+    found, advice = _read(load_settings(), wanted, select_groups if group else select_runs)
     if as_json:
         echo_json(without_nan([_document(item, wanted.shown_keys) for item in found]))
     elif as_csv:
         _print_csv(found, wanted.shown_keys or _file_columns(found))
     elif found:
         show_rows(_fitting_table(found, wanted.shown_keys))
-    elif not are_there_runs:
-        click.echo(hint(_NO_RUNS))
     else:
-        left_out = "; archived runs are left out without --archived"
-        click.echo(f"no run matches{left_out if wanted.hides_archived else ''}")
+        click.echo(hint(advice))
 
 
 Item = Entry | Group
@@ -111,13 +110,17 @@ Item = Entry | Group
 
 def _read(
     settings: Settings, wanted: Selection, select: Callable[..., Sequence[Item]]
-) -> tuple[Sequence[Item], bool]:
-    """Return the wanted items, and whether there are any runs."""
+) -> tuple[Sequence[Item], str]:
+    """Return the wanted items, and what to say if there are none."""
     if is_unused(settings):
-        return (), False
+        return (), _NO_RUNS
     with open_database(settings) as database, database.session(read_only=True) as session:
         found = select(session, wanted)
-        return found, bool(found) or bool(RunRepository(session).list(limit=1))
+        runs = RunRepository(session)
+        if found or not runs.list(limit=1):
+            return found, _NO_RUNS
+        is_hidden = wanted.hides_archived and runs.list(limit=1, archived=True)
+        return (), f"no run matches{'; --archived includes archived runs' if is_hidden else ''}"
 
 
 def _fitting_table(found: Sequence[Item], columns: Sequence[str]) -> Table:
@@ -127,15 +130,16 @@ def _fitting_table(found: Sequence[Item], columns: Sequence[str]) -> Table:
     if isinstance(found[0], Group):
         return _table(found, _group_columns(found))
     wide, narrow = _COLUMNS
-    is_owned = any(item.value("status") == RunStatus.RUNNING for item in found)
+    is_owned = any(item.value("owner") for item in found if item.value("status") == _RUNNING)
     table = _table(found, (*wide, "owner") if is_owned else wide)
     return table if fits(table) else _table(found, narrow)
 
 
 def _table(found: Sequence[Item], columns: Sequence[str]) -> Table:
-    right = tuple(key for key in columns if key not in _LEFT)
+    right = tuple(key for key in columns if key not in (*_LEFT, *_TIMES))
     fold = next((key for key in ("name", "experiment", "note") if key in columns), "")
-    table = make_table(*columns, right=right, fold=fold, least_width=10)
+    headings = {key: f"{key} (UTC)" if key in _TIMES else key for key in columns}
+    table = make_table(*headings.values(), right=right, fold=fold, least_width=10)
     for item in found:
         table.add_row(*(_cell(item, key) for key in columns))
     return table

@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 _PIPE_WIDTH = 200
+_WIDEST = 10_000
 
 
 def make_table(
@@ -51,7 +52,7 @@ def show_table(table: Table) -> None:
     if console.is_terminal and fits(table):
         console.print(table)
         return
-    wide = _Console(highlight=False, width=_PIPE_WIDTH)
+    wide = _Console(highlight=False, width=max(_PIPE_WIDTH, _least_width(table)))
     with wide.capture() as captured:
         wide.print(table)
     for line in captured.get().splitlines():
@@ -79,13 +80,16 @@ def show_rows(table: Table) -> None:
 def fits(table: Table) -> bool:
     """Return whether a table can be shown in full: in the terminal's width, or in a pipe."""
     console = _Console(highlight=False)
-    if not console.is_terminal:
-        return True
+    return not console.is_terminal or console.width >= _least_width(table)
+
+
+def _least_width(table: Table) -> int:
+    """Return the width in which a table can be shown without cutting anything."""
     folding = [column for column in table.columns if column.min_width is not None]
     for column in folding:  # longer words are broken
         column.max_width = column.min_width
     # measured on a wide console: a narrow one never measures more than its own width
-    least = _Console(width=_PIPE_WIDTH).measure(table).minimum
+    least = _Console(width=_WIDEST).measure(table).maximum
     for column in folding:
         column.max_width = None
-    return console.width >= least
+    return least

@@ -83,11 +83,20 @@ def group_runs(entries: Iterable[Entry]) -> list[Group]:
 
 
 def differing_keys(groups: Sequence[Group]) -> list[str]:
-    """Return the keys of the configuration, and ``data`` and ``code``, in which groups differ."""
-    configs = [flat(group.config) for group in groups]
-    keys = list(dict.fromkeys(key for config in configs for key in config))
-    found = [key for key in keys if len({shown(config.get(key)) for config in configs}) > 1]
-    for key in ("data", "code"):
-        if len({shown(group.value(key)) for group in groups}) > 1:
-            found.append(key)
-    return found
+    """Return the keys in which groups of the same experiment differ.
+
+    These are keys of the configuration, ``data`` and ``code``.
+    """
+    by_experiment: dict[str, list[dict[str, Any]]] = {}
+    for group in groups:
+        run = group.entries[0].run
+        values = {**flat(group.config), "data": run.data_digest, "code": run.code_version}
+        by_experiment.setdefault(run.experiment, []).append(values)
+    return list(
+        dict.fromkeys(
+            key
+            for alike in by_experiment.values()
+            for key in dict.fromkeys(key for values in alike for key in values)
+            if len({shown(values.get(key)) for values in alike}) > 1
+        )
+    )

@@ -67,10 +67,11 @@ class Selection:
                 _check_value(each)
         return cls(condition=condition, sort=split_keys(sort), **others)
 
-    def named_keys(self) -> list[str]:
-        """Return all keys that the selection names, without repeats."""
+    def named_keys(self, without: Collection[str] = ()) -> list[str]:
+        """Return the keys of the condition, and those to sort by and to show but ``without``."""
         filtered = [each.key for each in self.condition.comparisons()]
-        return list(dict.fromkeys([*filtered, *map(_plain, self.sort), *self.shown_keys]))
+        others = [key for key in (*map(_plain, self.sort), *self.shown_keys) if key not in without]
+        return list(dict.fromkeys([*filtered, *others]))
 
     @property
     def hides_archived(self) -> bool:
@@ -112,7 +113,7 @@ def _matching(
 ) -> list[Entry]:
     """Return the runs for which the condition holds, newest first.
 
-    ``more_keys`` may be named as well, although no run has them.
+    The lists of keys to sort by and to show may also name ``more_keys``, which no run has.
     """
     repository = RunRepository(session)
     runs = repository.list(
@@ -120,8 +121,7 @@ def _matching(
         archived=False if wanted.hides_archived else None,
         **_equal_to(wanted.condition),
     )
-    named = [key for key in wanted.named_keys() if key not in more_keys]
-    _check_keys(named, runs, repository)
+    _check_keys(wanted.named_keys(without=more_keys), runs, repository)
     now = database_now(session)
     return [
         entry
@@ -185,7 +185,9 @@ def _check_keys(keys: Sequence[str], runs: Sequence[RunRecord], repository: RunR
     near = difflib.get_close_matches(
         missing, sorted({*known, *FIELDS, *RESULT_KEYS}), n=_MOST_NAMED, cutoff=0.5
     )
-    advice = f"did you mean {' or '.join(near)}?" if near else "`metafleet runs show RUN --json`"
+    advice = (
+        f"did you mean {' or '.join(near)}?" if near else "see `metafleet runs show RUN --json`"
+    )
     raise ConfigError(f"no run has the key {missing!r:.80}; {advice}")
 
 
@@ -197,15 +199,16 @@ def _plain(key: str) -> str:
     return key.removeprefix("-")
 
 
-def _sorted(entries: list[Entry], sort: tuple[str, ...]) -> list[Entry]:
-    """Sort by several keys, the last one first: sorting keeps the order of equal entries."""
+def _sorted(items: Sequence[_Item], sort: tuple[str, ...]) -> list[_Item]:
+    """Sort by several keys, the last one first: sorting keeps the order of equal items."""
+    found = list(items)
     for key in reversed(sort):
-        name, is_descending = _plain(key), key.startswith("-")
-        given = [entry for entry in entries if entry.value(name) is not None]
-        missing = [entry for entry in entries if entry.value(name) is None]
-        given.sort(key=lambda entry: _rank(entry.value(name)), reverse=is_descending)
-        entries = given + missing
-    return entries
+        valued = [(item, item.value(_plain(key))) for item in found]
+        given = [(item, value) for item, value in valued if value is not None]
+        given.sort(key=lambda pair: _rank(pair[1]), reverse=key.startswith("-"))
+        missing = [item for item, value in valued if value is None]
+        found = [*(item for item, _ in given), *missing]
+    return found
 
 
 def _rank(value: Any) -> tuple[int, Any]:
