@@ -1,7 +1,6 @@
 """Evaluations: validations and tests."""
 
 from collections.abc import Collection
-from dataclasses import fields
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, func, or_, select
@@ -62,10 +61,10 @@ class EvaluationRepository(RunRows[EvaluationRecord]):
 
 
 def _decisive(row: Any) -> DecisiveEvaluation:
-    values = {field.name: getattr(row, field.name) for field in fields(EvaluationRecord)}
+    values = dict(row._mapping)
     return DecisiveEvaluation(
-        run_id=row.run_id,
-        is_best=row.from_best == 1,
-        is_last=row.from_last == 1,
+        run_id=values.pop("run_id"),
+        is_best=values.pop("from_best") == 1,
+        is_last=values.pop("from_last") == 1,
         evaluation=EvaluationRecord(**values),
     )

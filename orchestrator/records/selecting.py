@@ -1,7 +1,7 @@
 """Finds runs: those that a filter holds for, in the wanted order."""
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
@@ -15,7 +15,7 @@ from metafleet.db.repositories.run_notes import RunNotes
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.records.comparing import shown
-from metafleet.orchestrator.records.entry import FIELDS, RESULT_KEYS, Entry, keys_of
+from metafleet.orchestrator.records.entry import FIELDS, RESULT_KEYS, Entry, find_in, keys_of
 from metafleet.orchestrator.records.expression import EVERYTHING, Both, Comparison, Condition
 from metafleet.orchestrator.records.grouping import GROUP_KEYS, Group, group_runs
 from metafleet.orchestrator.records.parsing import parse_filter
@@ -79,6 +79,11 @@ class Selection:
         return not self.with_archived and "archived" not in self.named_keys()
 
     @property
+    def decides_by_results(self) -> bool:
+        """Whether results or tags decide which runs are found, or their order."""
+        return any(key in (*RESULT_KEYS, "tags") for key in self.named_keys())
+
+    @property
     def is_newest_first(self) -> bool:
         """Whether every run is wanted, newest first, so that the database can count them off."""
         return not self.sort and next(self.condition.comparisons(), None) is None
@@ -95,7 +100,10 @@ def select_runs(session: Connection, wanted: Selection) -> list[Entry]:
     Raises:
         ConfigError: no run has a key of the selection; the message names the nearest keys.
     """
-    return _sorted(_matching(session, wanted), wanted.sort)[: wanted.limit]
+    found = _sorted(_matching(session, wanted), wanted.sort)[: wanted.limit]
+    if wanted.decides_by_results:
+        return found
+    return with_results(session, [entry.run for entry in found])
 
 
 def select_groups(session: Connection, wanted: Selection) -> list[Group]:
@@ -103,8 +111,10 @@ def select_groups(session: Connection, wanted: Selection) -> list[Group]:
 
     Raises the errors of ``select_runs``.
     """
-    everything = replace(wanted, limit=None)
-    groups = group_runs(_matching(session, everything, GROUP_KEYS))
+    entries = _matching(session, replace(wanted, limit=None), GROUP_KEYS)
+    if not wanted.decides_by_results:
+        entries = with_results(session, [entry.run for entry in entries])
+    groups = group_runs(entries)
     return _sorted(groups, wanted.sort)[: wanted.limit]
 
 
@@ -113,7 +123,8 @@ def _matching(
 ) -> list[Entry]:
     """Return the runs for which the condition holds, newest first.
 
-    The lists of keys to sort by and to show may also name ``more_keys``, which no run has.
+    They have results only if the selection decides by results. The lists of keys to sort by and to
+    show may also name ``more_keys``, which no run has.
     """
     repository = RunRepository(session)
     runs = repository.list(
@@ -123,14 +134,13 @@ def _matching(
     )
     _check_keys(wanted.named_keys(without=more_keys), runs, repository)
     now = database_now(session)
-    return [
-        entry
-        for entry in with_results(session, runs)
-        if wanted.condition.holds(entry.value, now) is True
-    ]
+    entries = [Entry(run) for run in runs]
+    if wanted.decides_by_results:
+        entries = with_results(session, runs)
+    return [entry for entry in entries if wanted.condition.holds(entry.value, now) is True]
 
 
-def with_results(session: Connection, runs: Sequence[RunRecord]) -> tuple[Entry, ...]:
+def with_results(session: Connection, runs: Sequence[RunRecord]) -> list[Entry]:
     """Return runs with their results and tags, by two queries for all runs."""
     ids = [run.id for run in runs]
     results: dict[int, dict[str, EvaluationRecord]] = {}
@@ -140,7 +150,7 @@ def with_results(session: Connection, runs: Sequence[RunRecord]) -> tuple[Entry,
             if row.is_best if name == "best" else row.is_last:
                 of_run[name] = row.evaluation
     tags = RunNotes(session).tags(ids)
-    return tuple(Entry(run, results.get(run.id, {}), tags.get(run.id, ())) for run in runs)
+    return [Entry(run, results.get(run.id, {}), tags.get(run.id, ())) for run in runs]
 
 
 def _equal_to(condition: Condition) -> Mapping[str, Any]:
@@ -172,27 +182,24 @@ def _check_value(found: Comparison) -> None:
 
 def _check_keys(keys: Sequence[str], runs: Sequence[RunRecord], repository: RunRepository) -> None:
     """Check that every key is a field, a result, or in the configuration of a run."""
-    unknown = [key for key in keys if key not in FIELDS and key not in RESULT_KEYS]
-    if not unknown:
+    missing = [key for key in keys if key not in (*FIELDS, *RESULT_KEYS) and not _is_in(key, runs)]
+    if not missing:
         return
-    known = _config_keys(runs)
-    if set(unknown) <= known:
+    everything = repository.list(limit=None)  # the database may have left out runs with the key
+    wrong = next((key for key in missing if not _is_in(key, everything)), None)
+    if wrong is None or not everything:
         return
-    known |= _config_keys(repository.list(limit=None))  # the database may have left runs out
-    missing = next((key for key in unknown if key not in known), None)
-    if missing is None or not known:
-        return
-    near = difflib.get_close_matches(
-        missing, sorted({*known, *FIELDS, *RESULT_KEYS}), n=_MOST_NAMED, cutoff=0.5
-    )
+    known = {key for run in everything for key in keys_of(run.config)}
+    known |= {*FIELDS, *RESULT_KEYS}
+    near = difflib.get_close_matches(wrong, sorted(known), n=_MOST_NAMED, cutoff=0.5)
     advice = (
-        f"did you mean {' or '.join(near)}?" if near else "see `metafleet runs show RUN --json`"
+        f"did you mean {' or '.join(near)}?" if near else "expected a key of `runs show --json`"
     )
-    raise ConfigError(f"no run has the key {missing!r:.80}; {advice}")
+    raise ConfigError(f"no run has the key {wrong!r:.80}; {advice}")
 
 
-def _config_keys(runs: Iterable[RunRecord]) -> set[str]:
-    return {key for run in runs for key in keys_of(run.config)}
+def _is_in(key: str, runs: Sequence[RunRecord]) -> bool:
+    return any(find_in(run.config, key) is not None for run in runs)
 
 
 def _plain(key: str) -> str:
