@@ -154,14 +154,14 @@ EVALUATIONS = table_of_run(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecisiveEvaluation:
-    """The best or the last evaluation of a run on a split; it may be both."""
+@dataclass(frozen=True, slots=True)
+class SplitResults:
+    """The best and the last evaluation of a run on a split; they may be the same."""
 
     run_id: int
-    is_best: bool
-    is_last: bool
-    evaluation: EvaluationRecord
+    split: str
+    best: EvaluationRecord
+    last: EvaluationRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

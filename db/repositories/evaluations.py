@@ -1,11 +1,11 @@
 """Evaluations: validations and tests."""
 
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import and_, case, func, or_, select
 
-from metafleet.db.records import EVALUATIONS, DecisiveEvaluation, EvaluationRecord
+from metafleet.db.records import EVALUATIONS, EvaluationRecord, SplitResults
 from metafleet.db.repositories.run_rows import RunRows
 
 TRAINED: Final = "trained"
@@ -31,40 +31,50 @@ class EvaluationRepository(RunRows[EvaluationRecord]):
             query = query.where(columns.label == label)
         return self._read(query)
 
-    def list_decisive(self, run_ids: Collection[int]) -> tuple[DecisiveEvaluation, ...]:
+    def list_results(self, run_ids: Collection[int]) -> tuple[SplitResults, ...]:
         """Return the best and the last evaluation of each run on each split, by one query.
 
-        Only evaluations of the trained state count, on episodes like the run's own. If a state was
-        evaluated several times, the evaluation with the most episodes counts. The last evaluation
-        is the one after the latest step. The best one is marked as best; without a mark, it is the
-        last.
+        Only evaluations of the trained state count, on episodes like the run's own. The last one is
+        that after the latest step. The best one is the latest that is marked as best; without a
+        mark, it is the last. If a state was evaluated several times, the marked evaluation counts,
+        else the one with the most episodes.
 
         Args:
-            run_ids: the runs. The evaluations of other runs may be returned as well.
+            run_ids: the runs. Results of other runs may be returned as well.
         """
         columns = self.table.c
-        latest = (columns.step.desc(), columns.episodes.desc())
-        best = (columns.is_best.desc(), *latest)
-
-        def rank(order: tuple[ColumnElement[Any], ...]) -> ColumnElement[int]:
-            place = (columns.run_id, columns.split)
-            return func.row_number().over(partition_by=place, order_by=order)
-
-        ranked = select(
-            *columns, rank(latest).label("from_last"), rank(best).label("from_best")
-        ).where(columns.label == TRAINED)
+        last_step = func.max(columns.step)
+        best_step = func.max(case((columns.is_best, columns.step)))
+        steps = (
+            select(
+                columns.run_id,
+                columns.split,
+                last_step.label("last_step"),
+                func.coalesce(best_step, last_step).label("best_step"),
+            )
+            .where(columns.label == TRAINED)
+            .group_by(columns.run_id, columns.split)
+        )
         if len(run_ids) <= _MOST_IDS:
-            ranked = ranked.where(columns.run_id.in_(run_ids))
-        found = ranked.subquery()
-        query = select(found).where(or_(found.c.from_last == 1, found.c.from_best == 1))
-        return tuple(_decisive(row) for row in self._session.execute(query))
-
-
-def _decisive(row: Any) -> DecisiveEvaluation:
-    values = dict(row._mapping)
-    return DecisiveEvaluation(
-        run_id=values.pop("run_id"),
-        is_best=values.pop("from_best") == 1,
-        is_last=values.pop("from_last") == 1,
-        evaluation=EvaluationRecord(**values),
-    )
+            steps = steps.where(columns.run_id.in_(run_ids))
+        found = steps.subquery()
+        at_step = or_(columns.step == found.c.last_step, columns.step == found.c.best_step)
+        same = (columns.run_id == found.c.run_id, columns.split == found.c.split, at_step)
+        query = (
+            select(self.table, found.c.last_step, found.c.best_step)
+            .join(found, and_(*same))
+            .where(columns.label == TRAINED)
+            .order_by(columns.is_best, columns.episodes)  # later rows replace earlier ones
+        )
+        best: dict[tuple[int, str], EvaluationRecord] = {}
+        last: dict[tuple[int, str], EvaluationRecord] = {}
+        for row in self._session.execute(query):
+            values = dict(row._mapping)
+            at = (values.pop("run_id"), row.split)
+            last_step_of_run, best_step_of_run = values.pop("last_step"), values.pop("best_step")
+            evaluation = EvaluationRecord(**values)
+            if evaluation.step == best_step_of_run:
+                best[at] = evaluation
+            if evaluation.step == last_step_of_run:
+                last[at] = evaluation
+        return tuple(SplitResults(*at, best=best[at], last=last[at]) for at in best)

@@ -22,7 +22,6 @@ from metafleet.orchestrator.records.parsing import parse_filter
 from metafleet.splits import META_TEST, META_VAL
 
 _MOST_NAMED: Final = 3
-_RESULT_OF: Final = {META_VAL: ("best", "last"), META_TEST: ("test",)}
 
 
 class _Valued(Protocol):
@@ -144,11 +143,12 @@ def with_results(session: Connection, runs: Sequence[RunRecord]) -> list[Entry]:
     """Return runs with their results and tags, by two queries for all runs."""
     ids = [run.id for run in runs]
     results: dict[int, dict[str, EvaluationRecord]] = {}
-    for row in EvaluationRepository(session).list_decisive(ids):
-        of_run = results.setdefault(row.run_id, {})
-        for name in _RESULT_OF.get(row.evaluation.split, ()):
-            if row.is_best if name == "best" else row.is_last:
-                of_run[name] = row.evaluation
+    for found in EvaluationRepository(session).list_results(ids):
+        of_run = results.setdefault(found.run_id, {})
+        if found.split == META_VAL:
+            of_run |= {"best": found.best, "last": found.last}
+        elif found.split == META_TEST:
+            of_run["test"] = found.last
     tags = RunNotes(session).tags(ids)
     return [Entry(run, results.get(run.id, {}), tags.get(run.id, ())) for run in runs]
 
