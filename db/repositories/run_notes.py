@@ -1,12 +1,16 @@
 """What people write about runs: tags, notes and the archive."""
 
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from sqlalchemy import Connection, delete, select, update
 
 from metafleet.db.records import RUN_TAGS, RUNS, TAG_LENGTH
 from metafleet.db.upsert import upsert
 from metafleet.errors import ConfigError
+
+MOST_OF_NOTE: Final = 10_000
+"""Maximum number of characters of a note."""
 
 
 class RunNotes:
@@ -55,7 +59,15 @@ class RunNotes:
         self._session.execute(delete(RUN_TAGS).where(*chosen))
 
     def set_note(self, run_id: int, note: str) -> None:
-        """Replace a run's note; "" removes it."""
+        """Replace a run's note; "" removes it.
+
+        Raises:
+            ConfigError: the note is too long.
+        """
+        if len(note) > MOST_OF_NOTE:
+            raise ConfigError(
+                f"the note has {len(note)} characters; expected at most {MOST_OF_NOTE}"
+            )
         self._session.execute(update(RUNS).where(RUNS.c.id == run_id).values(note=note))
 
     def set_archived(self, run_id: int, archived: bool) -> None:

@@ -32,7 +32,7 @@ _COMMANDS = {
         "metafleet.orchestrator.cli.serve:serve", "Execute queued runs until Ctrl-C."
     ),
     "runs": LazyCommand(
-        "metafleet.orchestrator.cli.runs:runs", "List, show, watch, cancel and resume runs."
+        "metafleet.orchestrator.cli.runs:runs", "Find, show, watch, clone and delete runs."
     ),
     "evaluate": LazyCommand(
         "metafleet.orchestrator.cli.evaluate:evaluate", "Evaluate a trained run."

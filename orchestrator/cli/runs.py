@@ -1,4 +1,4 @@
-"""`metafleet runs`: list, show, watch, cancel and resume runs."""
+"""`metafleet runs`: find, show, watch, change, clone and delete runs."""
 
 import click
 
@@ -19,12 +19,23 @@ _COMMANDS = {
     "resume": LazyCommand(
         "metafleet.orchestrator.cli.resume:resume", "Continue a run, with the same bits."
     ),
+    "clone": LazyCommand(
+        "metafleet.orchestrator.cli.clone:clone", "Run a changed configuration of a run."
+    ),
+    "tag": LazyCommand("metafleet.orchestrator.cli.annotate:tag", "Tag a run, to find it again."),
+    "note": LazyCommand("metafleet.orchestrator.cli.annotate:note", "Write a note about a run."),
+    "archive": LazyCommand(
+        "metafleet.orchestrator.cli.annotate:archive", "Leave a run out of lists."
+    ),
+    "delete": LazyCommand(
+        "metafleet.orchestrator.cli.delete:delete", "Delete runs with their checkpoints."
+    ),
 }
 
 
 @click.group(cls=lazy_group(_COMMANDS))
 def runs() -> None:
-    """List, show, watch, cancel and resume runs.
+    """Find, show, watch, change, clone and delete runs.
 
     A RUN is an id, a uid, a name (the newest of that name) or `latest`.
     """

@@ -80,7 +80,28 @@ class ExperimentConfig(Section):
             ConfigError: the experiment has problems; the message has one line for each.
         """
         tree, overridden = apply_overrides(read_toml(path), overrides)
-        blame = Blame(str(path), overridden)
+        return cls._checked(tree, Blame(str(path), overridden), allowed_packages)
+
+    @classmethod
+    def changed(
+        cls,
+        tree: Mapping[str, Any],
+        overrides: Sequence[str],
+        *,
+        origin: str,
+        allowed_packages: Sequence[str] = (),
+    ) -> Self:
+        """Apply ``--set`` overrides to a stored configuration, and check it like ``load``.
+
+        Raises the errors of ``load``, in which ``origin`` names the configuration.
+        """
+        changed, overridden = apply_overrides(dict(tree), overrides)
+        return cls._checked(changed, Blame(origin, overridden), allowed_packages)
+
+    @classmethod
+    def _checked(
+        cls, tree: Mapping[str, Any], blame: Blame, allowed_packages: Sequence[str]
+    ) -> Self:
         lines = []
         try:
             config = cls.model_validate(tree)

@@ -79,7 +79,7 @@ class Queueing:
     priority: int = 0
 
 
-def create_runs(
+def create_runs(  # noqa: PLR0913 - what the runs are made of
     database: Database,
     settings: Settings,
     config: ExperimentConfig,
@@ -87,10 +87,12 @@ def create_runs(
     seeds: Sequence[int],
     name: str | None = None,
     queue: Queueing | None = None,
+    parent_uid: str | None = None,
 ) -> list[RunRecord]:
     """Check that the experiment can be built, then record one run for each seed.
 
-    If ``queue.detached``, the runs wait for a server; otherwise the caller must execute them.
+    If ``queue.detached``, the runs wait for a server; otherwise the caller must execute them. If the
+    configuration of another run was changed, ``parent_uid`` is the uid of that run.
 
     Raises:
         ConfigError: model, learner and data do not fit together; nothing was recorded.
@@ -129,6 +131,7 @@ def create_runs(
                     detached=queue.detached,
                     priority=queue.priority,
                     owner=None if queue.detached else process_name(),
+                    parent_uid=parent_uid,
                 )
             )
             for seed in seeds
