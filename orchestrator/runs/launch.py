@@ -91,8 +91,8 @@ def create_runs(  # noqa: PLR0913 - what the runs are made of
 ) -> list[RunRecord]:
     """Check that the experiment can be built, then record one run for each seed.
 
-    If ``queue.detached``, the runs wait for a server; otherwise the caller must execute them. If the
-    configuration of another run was changed, ``parent_uid`` is the uid of that run.
+    If ``queue.detached``, the runs wait for a server; otherwise the caller must execute them. If
+    the configuration of another run was changed, ``parent_uid`` is the uid of that run.
 
     Raises:
         ConfigError: model, learner and data do not fit together; nothing was recorded.

@@ -1,0 +1,293 @@
+"""Finding, describing, cloning and deleting runs from the command line."""
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.records import EvaluationRecord, NewRun, RunStatus
+from metafleet.db.repositories import EvaluationRepository, RunRepository
+from metafleet.errors import RunNotFoundError
+from metafleet.orchestrator.cli.main import main
+from metafleet.orchestrator.records.difference import shipped_config
+from metafleet.orchestrator.runs.run_lock import run_lock
+from tests.fleet import ROOT
+from tests.integration.orchestrator.cli.terminal import TINY
+
+HEADINGS = ("runs", "seeds", "experiment")
+RESULTS = ("best", "last", "test")
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("BROKER_URL", "BLOBS_URL", "DATABASE_URL", "DATA_DIR"):
+        monkeypatch.delenv(f"METAFLEET_{name}", raising=False)
+    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def command(home: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main(arguments)
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def four_runs(home: Path) -> Path:
+    """Two learning rates with two seeds each; the last run failed without results."""
+    with Database.open(f"sqlite:///{home}/metafleet.db") as database, database.session() as session:
+        for number, (lr, seed) in enumerate([(0.1, 1), (0.1, 2), (0.01, 1), (0.01, 2)], start=1):
+            config = shipped_config("omniglot-maml") or {}
+            config |= {"seed": seed, "outer": {**config["outer"], "lr": lr}}
+            new = NewRun(
+                experiment="omniglot-maml", name="maml", seed=seed, n_steps=1000, config=config
+            )
+            runs = RunRepository(session)
+            run = runs.add(new)
+            if number == 4:
+                runs.mark_status(run.id, RunStatus.FAILED, error="no [bold]room")
+                continue
+            rows = [
+                EvaluationRecord(
+                    step=step,
+                    split=split,
+                    label="trained",
+                    episodes=100,
+                    loss=0.5,
+                    loss_ci95=0.1,
+                    accuracy=0.9 + number / 100 + step / 1000,
+                    accuracy_ci95=0.004,
+                    batch_norm="batch",
+                    is_best=split == "meta_val",
+                )
+                for step, split in [(1, "meta_val"), (2, "meta_val"), (2, "meta_test")]
+            ]
+            EvaluationRepository(session).upsert_many(run.id, rows)
+            runs.mark_status(run.id, RunStatus.FINISHED)
+    return home
+
+
+def test_the_list_says_which_run_was_best(four_runs: Path, command: Command) -> None:
+    status, out, _ = command("runs", "list", "--sort", "-best")
+
+    rows = [line.split() for line in out.splitlines()[3:] if line.strip()]
+    assert status == 0
+    assert [row[0] for row in rows] == ["3", "2", "1", "4"]
+    assert "93.20 ± 0.40 %   93.20 %   93.20 ± 0.40 %" in out
+
+
+def test_chosen_columns_come_as_table_csv_and_json(four_runs: Path, command: Command) -> None:
+    wanted = ("runs", "list", "--where", "outer.lr=0.1", "--columns", "id, outer.lr,best,note")
+
+    _, table, _ = command(*wanted)
+    lines = [re.split(r" {2,}", line.strip()) for line in table.splitlines() if "─" not in line]
+    assert [line for line in lines if line != [""]] == [
+        ["id", "outer.lr", "best", "note"],
+        ["2", "0.1", "92.20 ± 0.40 %", "-"],
+        ["1", "0.1", "91.20 ± 0.40 %", "-"],
+    ]
+    _, text, _ = command(*wanted, "--csv")
+    assert list(csv.reader(io.StringIO(text))) == [
+        ["id", "outer.lr", "best", "note"],
+        ["2", "0.1", repr(0.9 + 0.02 + 0.002), ""],
+        ["1", "0.1", repr(0.9 + 0.01 + 0.002), ""],
+    ]
+    _, document, _ = command(*wanted, "--json")
+    assert [run["id"] for run in json.loads(document)] == [2, 1]
+    assert json.loads(document)[0]["outer.lr"] == 0.1 and json.loads(document)[0]["note"] is None
+
+
+def test_groups_show_what_differs_and_their_means(four_runs: Path, command: Command) -> None:
+    _, out, _ = command("runs", "list", "--group")
+
+    assert out.splitlines()[1].split() == [*HEADINGS, "outer.lr", *RESULTS]
+    assert "91.70 ± 6.35 %" in out  # half of the difference times 12.7062
+    assert "93.20 % (n=1)" in out
+    _, text, _ = command("runs", "list", "--group", "--json")
+    groups = json.loads(text)
+    assert [group["runs"] for group in groups] == [[4, 3], [2, 1]]
+    assert groups[1]["results"]["best"]["n"] == 2 and "seed" not in groups[1]["config"]
+    assert groups[0]["status"] == ["failed", "finished"]
+    _, text, _ = command("runs", "list", "--group", "--csv", "--limit", "1")
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert (row["runs"], row["seeds"], row["best.ci95"]) == ("2", "2", "")
+
+
+@pytest.mark.parametrize("columns", [120, 80, 40])
+def test_a_list_fits_into_the_terminal(four_runs: Path, columns: int) -> None:
+    text = in_terminal(columns, "runs", "list")
+
+    assert max(map(len, text.splitlines())) <= columns
+    assert text.count("finished") == 3 and text.count("91.20 ± 0.40 %") >= 1
+    assert "…" not in text
+    assert ("uid" in text) == (columns == 120)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--where", "lr<0.1"), "error: no run has the key 'lr'; "),
+        (("--where", "outer.lr<0.1 and"), "error: --where: the filter ends after"),
+        (("--where", "status=dead"), "error: --where: status='dead'; expected one of created"),
+        (("--sort", "bets"), "error: no run has the key 'bets'; did you mean best"),
+        (("--columns", "[bold]"), "error: no run has the key '[bold]'"),
+        (("--json", "--csv"), "error: --json and --csv are two forms of the same list"),
+    ],
+)
+def test_a_wrong_list_is_refused_in_one_line(
+    four_runs: Path, command: Command, arguments: tuple[str, ...], said: str
+) -> None:
+    status, out, error = command("runs", "list", *arguments)
+
+    assert status != 0 and out == ""
+    assert error.startswith(said) and error.count("\n") == 1
+
+
+def test_nothing_found_is_said(four_runs: Path, command: Command) -> None:
+    assert command("runs", "list", "--where", "seed>5")[1] == "no run matches\n"
+    assert command("runs", "archive", "4")[0] == 0
+    _, out, _ = command("runs", "list", "--where", "status=failed")
+    assert out == "no run matches; --archived includes archived runs\n"
+    assert "failed" in command("runs", "list", "--archived")[1]
+    assert command("runs", "archive", "4", "--undo")[1] == "run 4 is listed again\n"
+    assert "failed" in command("runs", "list")[1]
+
+
+def test_tags_and_notes_are_shown_and_found(four_runs: Path, command: Command) -> None:
+    assert command("runs", "tag", "3", "paper", "v[2]")[1] == "tags of run 3: paper v[2]\n"
+    assert command("runs", "note", "3", "[red]the good one")[1] == "run 3 has a note\n"
+
+    shown = command("runs", "show", "3")[1]
+    assert "tags        paper v[2]\n" in shown and "note        [red]the good one\n" in shown
+    assert "changes     from experiment omniglot-maml:\n" in shown
+    assert "            outer.lr: 0.001 -> 0.01\n" in shown
+    document = json.loads(command("runs", "show", "3", "--json")[1])
+    assert document["tags"] == ["paper", "v[2]"] and document["note"] == "[red]the good one"
+    assert document["changes"]["keys"] == [{"key": "outer.lr", "before": 0.001, "after": 0.01}]
+    found = command("runs", "list", "--where", "tags=paper", "--columns", "id,tags,note")[1]
+    assert "3   paper v[2]   [red]the good one" in found
+    assert command("runs", "tag", "3", "paper", "v[2]", "--remove")[1] == "tags of run 3: none\n"
+    status, _, error = command("runs", "tag", "3", "two words")
+    assert status == 1 and "without spaces" in error
+    status, _, error = command("runs", "note", "3", "x" * 10_001)
+    assert status == 1 and "has 10001 characters; expected at most 10000" in error
+
+
+def test_deleting_takes_rows_and_checkpoints_but_no_open_run(
+    four_runs: Path, command: Command
+) -> None:
+    database = Database.open(f"sqlite:///{four_runs}/metafleet.db")
+    with database.session() as session:
+        runs = RunRepository(session).list()
+        RunRepository(session).mark_status(4, RunStatus.QUEUED)
+    folder = four_runs / "runs" / runs[-1].uid
+    folder.mkdir(parents=True)
+    (folder / "step-1.safetensors").write_bytes(b"x")
+
+    status, _, error = command("runs", "delete", "1", "2")
+    assert status == 1 and error.endswith("there is no terminal to ask; add --yes\n")
+    status, _, error = command("runs", "delete", "1", "4", "--yes")
+    assert status == 1
+    assert error == (
+        "error: run 4 is queued, so it cannot be deleted; stop it first with "
+        "`metafleet runs cancel 4`\n"
+    )
+    assert command("runs", "delete", "1", "77", "--yes")[0] == 1
+    with run_lock(Settings.load(), runs[-1], is_granted=False):
+        status, _, error = command("runs", "delete", "1", "--yes")
+    assert status == 1 and "is being run by another process" in error
+    assert folder.exists() and "no run matches" not in command("runs", "list")[1]
+
+    assert command("runs", "tag", "1", "gone")[0] == 0
+    status, out, _ = command("runs", "delete", "1", runs[-1].uid, "2", "--yes")
+    assert status == 0 and out.count("run 1 ") == 1 and out.count("run 2 ") == 1
+    assert not folder.exists()
+    with database.session(read_only=True) as session:
+        assert [run.id for run in RunRepository(session).list()] == [4, 3]
+        assert EvaluationRepository(session).list(1) == ()
+        assert len(EvaluationRepository(session).list(3)) == 3
+        with pytest.raises(RunNotFoundError):
+            RunRepository(session).get(1)
+    database.close()
+
+
+def test_a_terminal_is_asked_before_deleting(four_runs: Path) -> None:
+    text = in_terminal(80, "runs", "delete", "3", answer="n\n")
+    assert "run 3 " in text and "finished after 0 of 1000 steps" in text and "interrupted" in text
+    text = in_terminal(80, "runs", "delete", "3", answer="y\n")
+    assert "deleted: run 3" in text
+
+
+def test_a_clone_records_its_parent_and_what_was_changed(
+    tmp_path: Path, home: Path, command: Command
+) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    assert command("submit", str(tmp_path / "tiny.toml"), "--in-process", "--name", "mine")[0] == 0
+
+    status, out, error = command(
+        *("runs", "clone", "mine", "--set", "outer.lr=0.25", "--set", "test.episodes=3"),
+        *("--seeds", "7", "--in-process", "--json"),
+    )
+    assert status == 0, error
+    clone = json.loads(out)
+    document = json.loads(command("runs", "show", clone["uid"], "--json")[1])
+    parent = json.loads(command("runs", "show", "1", "--json")[1])
+    assert (document["name"], document["seed"]) == ("mine", 7)
+    assert document["parent_uid"] == parent["uid"] and parent["parent_uid"] is None
+    assert document["changes"] == {
+        "origin": f"run {parent['uid']}",
+        "keys": [
+            {"key": "outer.lr", "before": 0.001, "after": 0.25},
+            {"key": "test.episodes", "before": 4, "after": 3},
+        ],
+    }
+    assert command("runs", "list", "--where", f"parent={parent['uid']}", "--columns", "id")[0] == 0
+    assert command("runs", "delete", "1", "--yes")[0] == 0
+    assert json.loads(command("runs", "show", "2", "--json")[1])["changes"] is None
+
+    status, _, error = command("runs", "clone", "2", "--set", "outer.rl=1", "--in-process")
+    assert status == 1 and "outer.rl" in error
+    status, _, error = command("runs", "clone", "2", "--set", "learner.inner_rl=1", "--in-process")
+    assert status == 1 and "inner_rl" in error
+    assert len(json.loads(command("runs", "list", "--json")[1])) == 1
+
+
+def in_terminal(columns: int, *arguments: str, answer: str = "") -> str:
+    """Run a command in a terminal of this width and return what it shows, without colours."""
+    terminal, side = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "metafleet.orchestrator", *arguments],
+        env=os.environ | {"COLUMNS": str(columns), "TERM": "xterm", "PYTHONPATH": str(ROOT)},
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        start_new_session=True,
+    )
+    os.close(side)
+    os.write(terminal, answer.encode())
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:  # Linux says so when the other side is closed
+            break
+        if not part:
+            break
+        shown += part
+    process.wait(timeout=60)
+    os.close(terminal)
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).replace("\r", "")
