@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from metafleet.encoders.weights import describe_identity
+from metafleet.encoders.identity import describe_identity
 from metafleet.inference.card.facts import is_of_encoders, own_results, without_folder
 from metafleet.inference.card.text import fenced, plain, table, to_toml
 from metafleet.inference.input_spec import InputSpec
