@@ -24,7 +24,7 @@ README = REPOSITORY / "README.md"
 TUTORIALS = [f"tutorials/{name}.md" for name in ("first-run", "first-data", "first-algorithm")]
 GUIDES = [
     *("own-folders", "using-models", "scripts", "learners", "modules", "own-data", "own-kinds"),
-    *("uncertainty", "serving", "several-labels", "without-a-run", "encoders"),
+    *("uncertainty", "serving", "several-labels", "without-a-run", "encoders", "finding-runs"),
 ]
 READINGS = {
     "README": [README],
