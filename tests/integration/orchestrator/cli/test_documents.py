@@ -43,7 +43,7 @@ SMALL = "image.side=16 audio.sample_rate_hz=8000 audio.duration_s=0.5 audio.n_me
 MORE = {
     "submit": [word for key in SHORT.split() for word in ("--set", key)],
     "data import": [word for key in SMALL.split() for word in ("--set", key)],
-    "evaluate": ["--episodes", "6", "--calibration-episodes", "8"],
+    "evaluate": ["--episodes", "6"],
     # so few that label sets of the coverages on the pages have every label: items to ask about
     "adapt": ["--calibration-episodes", "8"],
     "export": ["--calibration-episodes", "8"],
