@@ -14,7 +14,7 @@ def delete_run(session: Connection, ref: str) -> RunRecord:
 
     Raises:
         RunNotFoundError: there is no such run.
-        ConfigError: the run waits or runs.
+        ConfigError: the run is queued or in progress.
     """
     runs = RunRepository(session)
     run_id = runs.get(ref).id

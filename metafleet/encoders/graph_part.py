@@ -38,8 +38,8 @@ class GraphPart:
     Attributes:
         inputs: the inputs, in the order of the module's arguments.
         module: maps the inputs [n, ...] to features [n, features], on the CPU, in eval mode.
-        prepare: a function from decoded items [n, *shape] to the inputs. A user of the graph
-            writes it in their own language; here it serves to check the graph.
+        prepare: a function from decoded items [n, *shape] to the inputs. A user of the graph must
+            write this function in their own language. Here it is used only to check the graph.
         before: a graph between the inputs and the module; None if there is none.
     """
 

@@ -10,7 +10,7 @@ from metafleet.errors import ConfigError
 
 @contextmanager
 def open_broker(settings: Settings) -> Iterator[Client]:
-    """Connect to the broker and ping it; its errors become ours."""
+    """Connect to the broker and ping it; convert its errors to errors of Metafleet."""
     url = require_broker_url(settings)
     with redis_errors(url), connect(url) as client:
         client.ping()

@@ -26,7 +26,7 @@ from metafleet.orchestrator.runs.run_lock import run_lock
 def delete(runs: Sequence[str], yes: bool) -> None:
     """Delete each RUN with its rows and its checkpoints on this host, after asking.
 
-    Runs that wait or run are refused. If one RUN cannot be deleted, none is.
+    Refuses runs that are queued or in progress. If one RUN cannot be deleted, none is deleted.
 
     \b
     metafleet runs delete 12 13

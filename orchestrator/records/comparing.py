@@ -23,7 +23,7 @@ OPERATORS: Final = ("=", "!=", "<", "<=", ">", ">=", "~")
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """The right side of a comparison. The run's value decides how it is read.
+    """The right side of a comparison. The type of the run's value determines how it is read.
 
     Attributes:
         text: as written, without quotes.

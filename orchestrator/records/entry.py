@@ -136,7 +136,7 @@ def find_in(tree: Mapping[str, Any], key: str) -> Any:
 
 
 def keys_of(tree: Mapping[str, Any], above: str = "") -> set[str]:
-    """Return the dotted keys of nested tables, those of the tables included."""
+    """Return the dotted keys of nested tables, including those of the tables."""
     found = set()
     for name, value in tree.items():
         found.add(f"{above}{name}")

@@ -1,4 +1,4 @@
-"""Groups runs that differ in nothing but their seed, with means over the seeds."""
+"""Groups runs that differ only in their seed, with means over the seeds."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ _INTERVAL: Final = ".ci95"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs with the same configuration but for the seed, the same data and the same code.
+    """Runs with the same configuration except for the seed, the same data and the same code.
 
     Attributes:
         entries: the runs, newest first.
@@ -28,9 +28,9 @@ class Group:
     def value(self, key: str) -> Any:
         """Return a value of the group.
 
-        This is the mean of a result over seeds, half the width of its interval for a key such as
-        ``best.ci95``, a number for ``GROUP_KEYS``, else the value that all runs have in common. If
-        they have several, it is the list of these.
+        For a result, this is the mean over seeds. For a key such as ``best.ci95``, it is half the
+        width of the interval of this mean. For ``GROUP_KEYS``, it is a number. For any other key,
+        it is the value that all runs have in common, or the list of their values if these differ.
         """
         if key == "runs":
             return len(self.entries)
@@ -48,8 +48,8 @@ class Group:
     def mean(self, key: str) -> Mean | None:
         """Return the mean of a result over seeds; None if no run has the result.
 
-        Of several runs with the same seed only the newest counts, because equal runs compute equal
-        bits and would make the interval too small.
+        Of several runs with the same seed, only the newest counts. Such runs have the same bits, so
+        counting all of them would make the interval too small.
         """
         by_seed: dict[int, float] = {}
         for entry in self.entries:
@@ -69,7 +69,7 @@ class Group:
 
 
 def group_runs(entries: Iterable[Entry]) -> list[Group]:
-    """Group runs by everything but the seed: configuration, data digest and code version.
+    """Group runs by configuration without the seed, data digest and code version.
 
     Groups are in the order of their first run. Every run is in one group.
     """

@@ -17,8 +17,8 @@ class Mean:
         n: number of seeds.
         mean: their mean.
         ci95: half width of the 95 % interval of the mean, t * s / sqrt(n). Here s is the standard
-            deviation, which divides by n - 1, and t the quantile of Student's t distribution with
-            n - 1 degrees of freedom ("The Probable Error of a Mean", Biometrika 6, 1908). None for
+            deviation, which divides by n - 1. t is the quantile of Student's t distribution ("The
+            Probable Error of a Mean", Biometrika 6, 1908), with n - 1 degrees of freedom. None for
             a single seed, whose spread is unknown.
     """
 

@@ -42,8 +42,8 @@ class Selection:
         sort: keys, the first one first; a leading "-" for descending order. Runs without a value
             come last. Of equal runs the newest comes first.
         shown_keys: further keys whose values are read, which must therefore exist.
-        with_archived: whether archived runs are wanted. They are, too, if the condition names
-            ``archived``.
+        with_archived: whether archived runs are wanted. Archived runs are also wanted if the
+            condition names ``archived``.
         limit: maximum number of runs; None for all.
     """
 
@@ -67,7 +67,7 @@ class Selection:
         return cls(condition=condition, sort=split_keys(sort), **others)
 
     def named_keys(self, without: Collection[str] = ()) -> list[str]:
-        """Return the keys of the condition, and those to sort by and to show but ``without``."""
+        """Return the keys to filter by, to sort by and to show, except those in ``without``."""
         filtered = [each.key for each in self.condition.comparisons()]
         others = [key for key in (*map(_plain, self.sort), *self.shown_keys) if key not in without]
         return list(dict.fromkeys([*filtered, *others]))
