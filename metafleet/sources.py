@@ -82,7 +82,7 @@ def disk_digest(package: str) -> str:
 
 
 def folder_digest(folder: Path, *, without: Collection[str] = ()) -> str:
-    """Return the digest of the Python sources in a folder, wherever the folder is.
+    """Return the digest of the Python sources in a folder. It does not depend on the folder's path.
 
     Args:
         folder: the folder, in which links are followed.

@@ -44,7 +44,7 @@ class Differentiate(Protocol):
 def by_autograd(
     function: Function, params: Mapping[str, Tensor], notes: Notes, *, create_graph: bool
 ) -> tuple[Params, Tensor, Any]:
-    """Differentiate by autograd, whatever the caller's grad mode is."""
+    """Differentiate by autograd, in any grad mode of the caller."""
     with torch.enable_grad():
         # Each view is an independent variable. One parameter may be computed from another: a head
         # made of prototypes depends on the body. The views give the partial derivative for each.

@@ -183,7 +183,7 @@ class Learning:
             grads: sums of gradients, by parameter name.
             n_episodes: number of episodes in the sums.
             buffers: sums of batch norm statistics; None if the module keeps them itself.
-            settle: a function that writes to the module whatever else the step changes there.
+            settle: a function that writes the step's other changes to the module.
 
         Raises:
             NumericsError: the norm is not finite. Nothing is changed in this case.

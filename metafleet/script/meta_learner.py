@@ -62,8 +62,8 @@ class MetaLearner:
 
     Training updates the module's own parameters in place. After each step the module holds the
     meta-learned initialisation, and you can use and save it like any module. Parameters without
-    ``requires_grad`` are neither trained nor adapted. This object stores whatever else an algorithm
-    learns, such as step sizes.
+    ``requires_grad`` are neither trained nor adapted. If an algorithm learns more than parameters,
+    such as step sizes, this object stores the rest.
 
     Batch norm in the module follows ``batch_norm`` (the modes of ``metafleet.models.batch_norm``),
     not ``train()`` and ``eval()``. The default for a module that keeps running statistics is

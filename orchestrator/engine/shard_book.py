@@ -44,8 +44,8 @@ class QueueView:
     Attributes:
         is_empty: whether no message waits in it.
         workers_alive: number of workers that listen to it.
-        newest_started_us: when the newest message that a worker has begun was sent, whichever run
-            sent it; in microseconds of Redis's clock, 0 if unknown.
+        newest_started_us: when the newest message that a worker has begun was sent, by any run; in
+            microseconds of Redis's clock, 0 if unknown.
     """
 
     is_empty: bool
