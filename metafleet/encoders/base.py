@@ -105,3 +105,12 @@ class PretrainedEncoder(ABC):
     def licence(self) -> str:
         """The licence of the weights; "" if unknown."""
         return ""
+
+    @property
+    def logit_scale(self) -> float | None:
+        """The factor of cosines with texts in the logits; None without a text tower.
+
+        An encoder with a text tower also encodes the kind "text" under the same name, as vectors in
+        the same space as its items. CLIP's factor is 100.
+        """
+        return None

@@ -72,6 +72,11 @@ class Frames(PretrainedEncoder):
         """The licence of the weights."""
         return self._encoder.licence
 
+    @property
+    def logit_scale(self) -> float | None:
+        """The factor of cosines with texts, from the encoder of pictures."""
+        return self._encoder.logit_scale
+
 
 class _MeanOverFrames(nn.Module):
     def __init__(self, of_frame: nn.Module) -> None:

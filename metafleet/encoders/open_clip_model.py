@@ -69,6 +69,11 @@ class _OpenClip(FolderEncoder):
             library.load_checkpoint(model, str(weights), strict=True)
         return model.float().eval().to(device())
 
+    @property
+    def logit_scale(self) -> float | None:
+        """The factor of cosines that the model learned."""
+        return float(self._model.logit_scale.detach().exp())
+
 
 class OpenClipImages(_OpenClip):
     """Encodes pictures."""

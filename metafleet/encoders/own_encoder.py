@@ -111,6 +111,20 @@ class OwnEncoder(PretrainedEncoder):
         """Return the licence of the weights."""
         return str(self._own.licence)
 
+    @property
+    def logit_scale(self) -> float | None:
+        """The factor of cosines with texts, > 0; None without a text tower."""
+        found = self._own.logit_scale
+        if found is None:
+            return None
+        is_factor = isinstance(found, float | int) and 0 < found < float("inf")
+        if not is_factor or "text" not in self.kinds:
+            raise ConfigError(
+                f"encoder {self.name!r} has logit_scale={found!r:.40} and kinds "
+                f"{sorted(self.kinds)}; expected a number above 0, and the kind 'text'"
+            )
+        return float(found)
+
     def _blamed(self, what: str) -> AbstractContextManager[None]:
         return readable_errors(f"encoder {self.name!r}: {what} failed")
 

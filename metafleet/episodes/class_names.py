@@ -16,9 +16,9 @@ from metafleet.episode import CLASS_TEXT_BYTES
 def name_bytes(name: str) -> Tensor:
     """Return a name's UTF-8 bytes as float32 [CLASS_TEXT_BYTES], truncated or padded with zeros.
 
-    Underscores, dashes and slashes between words become spaces.
+    The name is that of ``words_of``.
     """
-    cut = _words(name).encode()[:CLASS_TEXT_BYTES]
+    cut = words_of(name).encode()[:CLASS_TEXT_BYTES]
     return torch.tensor(list(cut.ljust(CLASS_TEXT_BYTES, b"\0")), dtype=torch.float32)
 
 
@@ -39,8 +39,9 @@ def count_leaks(names: Sequence[str], texts: Iterable[tuple[int, Sequence[int]]]
 
 def _folded(text: str) -> str:
     """Return a text case-folded and in Unicode normal form NFKC."""
-    return normalize("NFKC", _words(text)).casefold()
+    return normalize("NFKC", words_of(text)).casefold()
 
 
-def _words(name: str) -> str:
+def words_of(name: str) -> str:
+    """Return a name with spaces in place of underscores, dashes and slashes between words."""
     return " ".join(re.split(r"[\s_/-]+", name.strip()))

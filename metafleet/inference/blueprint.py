@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from metafleet.episode import CLASS_TEXT, EpisodeShape
 from metafleet.errors import ConfigError, ModelError
+from metafleet.inference.class_text import ClassTextSpec
 from metafleet.inference.input_spec import InputSpec
 from metafleet.learners.base import Learner
 from metafleet.learners.registry import build_learner
@@ -27,12 +28,14 @@ class Blueprint:
         learner, model: names and options of learner and model.
         problem: the problem on which they were trained.
         inputs: modality -> how to read it from files; empty if the data were computed.
+        class_text: how names of classes become features; None if models get bytes or no names.
     """
 
     learner: Options
     model: Options
     problem: Problem
     inputs: Mapping[str, InputSpec]
+    class_text: ClassTextSpec | None = None
 
     def build(self, allowed_packages: Sequence[str] = ()) -> Learner:
         """Build the learner.
@@ -86,6 +89,7 @@ class Blueprint:
             "episodes": {split: asdict(shape) for split, shape in problem.episodes.items()},
             "inputs": {name: spec.to_json() for name, spec in self.inputs.items()},
             **({"label_separator": separator} if separator else {}),
+            **({"class_text": self.class_text.to_json()} if self.class_text else {}),
         }
 
     @classmethod
@@ -116,11 +120,16 @@ class Blueprint:
                 label_separator=str(values.get("label_separator", "")),
             )
             learner, model = dict(values["learner"]), dict(values["model"])
+            class_text = (
+                ClassTextSpec.from_json(values["class_text"], allowed_packages=allowed_packages)
+                if "class_text" in values
+                else None
+            )
         except (ConfigError, ModelError):
             raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise ModelError(f"the description of the model is damaged ({error!r:.80})") from error
-        return cls(learner, model, problem, specs)
+        return cls(learner, model, problem, specs, class_text)
 
 
 def _texts(

@@ -75,6 +75,11 @@ def _support_of(model: AdaptedModel) -> ExampleSet:
             "corrections are about one class an item, but the model gives an item several labels; "
             "add the items to its support set, and adapt again"
         )
+    if not any(model.classes.values()):
+        raise ConfigError(
+            "the model classifies by the names of its classes and has no examples, so corrections "
+            "change nothing; adapt with --support FOLDER and --head tip_adapter or another head"
+        )
     if model.support is None:
         raise ModelError(
             "the model keeps no support set that corrections could be added to: it is of an "
@@ -106,7 +111,7 @@ def _read(
     ) as found:
         inputs = found.inputs(range(len(found)))
     named = [labels[name] for name in found.names]
-    inputs = with_class_text(blueprint.problem, inputs, named)
+    inputs = with_class_text(blueprint, inputs, named)
     numbers = {name: number for number, name in enumerate(model.classes)}
     return ExampleSet(inputs, torch.tensor([numbers[name] for name in named])), found.notes
 

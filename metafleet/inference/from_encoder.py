@@ -1,26 +1,38 @@
 """A model made of pretrained encoders and a head, which needs no training before it adapts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from metafleet.data.decoding.features import encoder_of, example_of
-from metafleet.data.decoding.registry import DECODERS, get_decoder
+from metafleet.data.decoding.features import encoder_of
+from metafleet.data.decoding.registry import get_decoder
+from metafleet.encoders.class_texts import (
+    DEFAULT_PROMPT,
+    SLOT,
+    ClassTexts,
+    require_text_tower,
+)
 from metafleet.encoders.own_encoder import import_encoders
 from metafleet.encoders.weights import version_of
-from metafleet.episode import META_TEST, EpisodeShape
+from metafleet.episode import CLASS_TEXT, META_TEST, EpisodeShape
 from metafleet.errors import ConfigError
 from metafleet.inference.blueprint import Blueprint
-from metafleet.inference.input_spec import InputSpec, reading_values
+from metafleet.inference.class_text import ClassTextSpec
+from metafleet.inference.input_spec import InputSpec
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.provenance import Provenance
-from metafleet.options import parse_options
+from metafleet.learners.registry import LEARNERS
+from metafleet.learners.text_head import TextHeadOptions
 from metafleet.params import MetaState
 from metafleet.problem import FEATURES, Problem
 
 DEFAULT_HEAD: Final = "cosine_prototypes"
-HEADS: Final = (DEFAULT_HEAD, "ridge", "logistic")
-"""Learners that have nothing to learn and classify given features."""
-_EPISODES: Final = {META_TEST: EpisodeShape(n_way=5, k_shot=1, n_query=1)}
+ZERO_SHOT: Final = "zero_shot"
+TEXT_HEADS: Final = (ZERO_SHOT, "text_prototypes", "tip_adapter", "lp_plus_plus")
+"""Heads that compare items with names of classes, by an encoder with a text tower."""
+HEADS: Final = (DEFAULT_HEAD, "ridge", "logistic", *TEXT_HEADS)
+"""Learners that need no training and classify given features."""
+_SHAPE: Final = EpisodeShape(n_way=5, k_shot=1, n_query=1)
 """A shape for trials of the model; heads take any number of classes and examples."""
 
 
@@ -30,13 +42,16 @@ def few_shot_model(
     head: str = DEFAULT_HEAD,
     head_options: Mapping[str, Any] | None = None,
     kind_options: Mapping[str, Mapping[str, Any]] | None = None,
+    prompts: Sequence[str] = (),
     allowed_packages: Sequence[str] = (),
 ) -> LearnedModel:
     """Make a model that classifies features of pretrained encoders. Nothing is trained.
 
     For example, ``metafleet.few_shot_model({"image": "package:efficientnet-lite0"}).adapt("pets")``
-    learns the classes of the folder "pets". Only the support set is used to fit the head. Before
-    that, the mean of the support set's class means is subtracted from the features.
+    learns the classes of the folder "pets". Only the support set is used to fit the head. Heads
+    without texts first subtract the mean of the support set's class means from the features.
+    ``TEXT_HEADS`` need one encoder that has a text tower. With the head "zero_shot",
+    ``LearnedModel.adapt_to_names`` needs only the names of classes.
 
     Args:
         encoder: kind of data -> name of its encoder; docs/reference/encoders.md lists them. Items
@@ -45,6 +60,8 @@ def few_shot_model(
         head_options: options of the head, such as {"penalty": 1.0}.
         kind_options: kind of data -> options of its decoder, such as
             {"audio": {"duration_s": 2.0}}, or "pooling" of its encoder.
+        prompts: for ``TEXT_HEADS``, texts in which "{}" stands for the name of a class; () for "a
+            photo of a {}." with pictures and clips, and the name alone with other kinds.
         allowed_packages: your packages from which an encoder "package.module:Class" may be
             imported.
 
@@ -65,21 +82,33 @@ def few_shot_model(
     for kind in kind_options or {}:
         if kind not in encoder:
             raise ConfigError(f"{kind!r} has options but no encoder; give --encoder {kind}=NAME")
+    if prompts and head not in TEXT_HEADS:
+        raise ConfigError(
+            f"head {head!r} reads no prompts; leave them out, or choose one of "
+            f"{', '.join(TEXT_HEADS)}"
+        )
     import_encoders(
         [{"encoder": name} for name in encoder.values()], allowed_packages=allowed_packages
     )
     specs = {
-        kind: _spec(kind, name, (kind_options or {}).get(kind, {}))
+        kind: InputSpec.of_encoder(kind, name, (kind_options or {}).get(kind, {}))
         for kind, name in encoder.items()
     }
+    options = dict(head_options or {})
+    modalities, shape, names = {kind: spec.shape for kind, spec in specs.items()}, _SHAPE, None
+    if head in TEXT_HEADS:
+        names, scale = _names_for(specs, head, prompts)
+        modalities[CLASS_TEXT], shape = names.tower.shape, replace(_SHAPE, class_text=True)
+        if issubclass(LEARNERS[head].Options, TextHeadOptions):
+            options = {"scale": scale, **options}
     problem = Problem(
-        {kind: spec.shape for kind, spec in specs.items()},
+        modalities,
         0,
-        _EPISODES,
+        {META_TEST: shape},
+        partial=frozenset(modalities.keys() - specs.keys()),
         kinds=dict.fromkeys(specs, FEATURES),
     )
-    learner = {"name": head, **(head_options or {})}
-    blueprint = Blueprint(learner, {"name": "raw"}, problem, specs)
+    blueprint = Blueprint({"name": head, **options}, {"name": "raw"}, problem, specs, names)
     state: MetaState = blueprint.build().init_state(0)
     packages = {
         package: version
@@ -88,6 +117,29 @@ def few_shot_model(
     }
     origin = Provenance(code=version_of("metafleet"), packages=packages)
     return LearnedModel.of(blueprint, state, origin, allowed_packages)
+
+
+def _names_for(
+    specs: Mapping[str, InputSpec], head: str, prompts: Sequence[str]
+) -> tuple[ClassTextSpec, float]:
+    """Return how names of classes are encoded, and the factor of cosines with them.
+
+    Raises:
+        ConfigError: there are several encoders, the encoder has no text tower, or a prompt is
+            wrong.
+    """
+    if len(specs) > 1:
+        raise ConfigError(
+            f"head {head!r} compares one kind of data with names of classes, but "
+            f"{' and '.join(specs)} have encoders; give one"
+        )
+    ((kind, spec),) = specs.items()
+    encoder, decoder = encoder_of(kind, spec.decoder_options()), get_decoder(kind)
+    assert encoder is not None
+    scale = require_text_tower(encoder, kind)
+    default = DEFAULT_PROMPT if decoder.is_picture or decoder.frame_kind else SLOT
+    texts = ClassTexts(str(spec.options["encoder"]), tuple(prompts) or (default,))
+    return ClassTextSpec.of(texts), scale
 
 
 def read_encoders(given: Sequence[str]) -> dict[str, str]:
@@ -108,22 +160,3 @@ def read_encoders(given: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"{kind!r} has two encoders, {found[kind]!r} and {name!r}; give one")
         found[kind] = name
     return found
-
-
-def _spec(kind: str, name: str, options: Mapping[str, Any]) -> InputSpec:
-    if kind not in DECODERS:
-        known = ", ".join(DECODERS)
-        raise ConfigError(f"there is no kind of data {kind!r:.40}; expected one of {known}")
-    decoder = get_decoder(kind)
-    parsed = parse_options(decoder.Options, {**options, "encoder": name}, where=f"kind {kind!r}")
-    encoder = encoder_of(kind, parsed)
-    if encoder is None:
-        raise ConfigError(f"encoder={name!r} of {kind!r} is none; give the name of one")
-    if parsed.views > 1:
-        raise ConfigError(
-            f"views={parsed.views} of {kind!r}; expected 1: only meta-training draws views, and "
-            "nothing is trained here"
-        )
-    identity = encoder.identity()  # first: says what to install
-    shape = example_of(kind, parsed)[1]
-    return InputSpec(kind, decoder.version, reading_values(parsed), shape, encoder=identity)

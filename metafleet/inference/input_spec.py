@@ -88,6 +88,37 @@ class InputSpec:
             encoder=encoder or {},
         )
 
+    @classmethod
+    def of_encoder(cls, kind: str, name: str, options: Mapping[str, Any]) -> "InputSpec":
+        """Describe features of a pretrained encoder.
+
+        Args:
+            kind: kind of the items.
+            name: the encoder's name.
+            options: other options of the decoder.
+
+        Raises:
+            ConfigError: the kind, the encoder or an option is unknown.
+            DataMissingError, DataCorruptError: weights or libraries are missing or damaged.
+        """
+        if kind not in DECODERS:
+            known = ", ".join(DECODERS)
+            raise ConfigError(f"there is no kind of data {kind!r:.40}; expected one of {known}")
+        decoder = get_decoder(kind)
+        where = f"kind {kind!r}"
+        parsed = parse_options(decoder.Options, {**options, "encoder": name}, where=where)
+        encoder = encoder_of(kind, parsed)
+        if encoder is None:
+            raise ConfigError(f"encoder={name!r} of {kind!r} is none; give the name of one")
+        if parsed.views > 1:
+            raise ConfigError(
+                f"views={parsed.views} of {kind!r}; expected 1: only meta-training draws views, "
+                "and nothing is trained here"
+            )
+        identity = encoder.identity()  # first: says what to install
+        shape = example_of(kind, parsed)[1]
+        return cls(kind, decoder.version, reading_values(parsed), shape, encoder=identity)
+
     @property
     def is_text(self) -> bool:
         """Return whether examples are bytes of a text, not features of it."""

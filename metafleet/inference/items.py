@@ -89,6 +89,19 @@ def check_invert(options: ReadOptions, specs: Mapping[str, InputSpec], needs: Ne
         )
 
 
+def names_in(folder: Path, specs: Mapping[str, InputSpec], options: ReadOptions) -> tuple[str, ...]:
+    """Return the names of a folder's classes, sorted, without reading any example.
+
+    Raises:
+        DataError: an item has no class, or the folder has no known layout.
+        DataMissingError: the folder does not exist.
+    """
+    kinds = {name: spec.kind for name, spec in specs.items()}
+    reading = read_items(folder, _ask(options), is_labelled=True, expected=kinds)
+    _refuse(folder, reading.problems, skip_bad=options.skip_bad)
+    return tuple(sorted({item.label for item in reading.items}))
+
+
 @contextmanager
 def open_items(
     folder: Path,

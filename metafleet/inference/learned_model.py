@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metafleet.calibration.calibration import Calibration
-from metafleet.data.importing.class_names import find_twins
+from metafleet.data.importing.class_names import composed, find_twins
 from metafleet.data.summary import Progress, no_progress
 from metafleet.episode import CLASS_TEXT, ExampleSet, presence_key
 from metafleet.errors import ConfigError, DataError
@@ -19,7 +19,13 @@ from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.class_text import with_class_text
 from metafleet.inference.decoded_items import Items
 from metafleet.inference.given_tensors import check_support, complete_support
-from metafleet.inference.items import ReadOptions, check_invert, open_items, with_separator
+from metafleet.inference.items import (
+    ReadOptions,
+    check_invert,
+    names_in,
+    open_items,
+    with_separator,
+)
 from metafleet.inference.kept_model import KeptModel, Learned
 from metafleet.inference.labelling import count_labels, label_targets
 from metafleet.inference.model_record import ModelRecord
@@ -31,6 +37,7 @@ from metafleet.inference.trial import write_tried
 from metafleet.learners.base import Learner
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.memory import memorise
+from metafleet.learners.zero_shot import ZeroShot
 from metafleet.models.batch_norm import AVERAGED, MODES
 from metafleet.params import MetaState, Params
 
@@ -134,6 +141,8 @@ class LearnedModel:
     ) -> AdaptedModel:
         """Learn the classes of a folder or manifest, or the function of a table of points.
 
+        The learner "zero_shot" only reads the names of the classes.
+
         Args:
             support: path of the labelled examples.
             options: how to read a folder.
@@ -148,6 +157,9 @@ class LearnedModel:
         options = options or ReadOptions()
         needs = find_needs(self.learned.blueprint, self.learned.learner, self.learned.state)
         options = with_separator(options, self.learned.blueprint.problem.label_separator)
+        if isinstance(self.learned.learner, ZeroShot):
+            path = Path(support).expanduser()
+            return self.adapt_to_names(names_in(path, self.learned.blueprint.inputs, options))
         check_invert(options, self.learned.blueprint.inputs, needs)
         # a model adapted before may have light and dark swapped for its previous support set
         blueprint = self.learned.blueprint.with_light_and_dark_as_trained()
@@ -176,9 +188,40 @@ class LearnedModel:
             classes = self._classes(path, found, options.label_separator)
             targets = self._targets(found, list(classes), options.label_separator)
             inputs = found.inputs(range(len(found)))
-        inputs = with_class_text(blueprint.problem, inputs, found.labels)
+        inputs = with_class_text(blueprint, inputs, found.labels)
         model = self.adapt_to(ExampleSet(inputs, targets), classes, needs)
         return replace(model, notes=found.notes)
+
+    def adapt_to_names(self, names: Sequence[str]) -> AdaptedModel:
+        """Classify by the names of classes, without examples, with the learner "zero_shot".
+
+        Args:
+            names: 2 or more different names, in the order of the logits.
+
+        Raises:
+            ConfigError: the learner needs examples, or names are too few, equal, empty, or too
+                long for the encoder.
+            DataError: two names differ only in case or spaces.
+            DataMissingError, ModelError: the encoder is not on this machine, or it is another one.
+        """
+        learned = self._as_base()
+        blueprint, classes = learned.blueprint, [composed(name.strip()) for name in names]
+        if not isinstance(learned.learner, ZeroShot):
+            raise ConfigError(
+                f"learner {blueprint.learner['name']!r} needs examples of each class, not only "
+                "names; give a support set, or choose 'zero_shot'"
+            )
+        n = len(classes)
+        if n < 2 or len(set(classes)) < n or not all(classes):
+            raise ConfigError(
+                f"classes={classes!r:.80}; expected 2 or more different names, none empty"
+            )
+        _refuse_twins("the names", classes)
+        nothing = {name: torch.zeros(n, *it.shape) for name, it in blueprint.inputs.items()}
+        support = ExampleSet(with_class_text(blueprint, nothing, classes), torch.arange(n))
+        memory = memorise(learned.learner, learned.state, support, n)
+        needs = find_needs(blueprint, learned.learner, learned.state)
+        return AdaptedModel(learned, memory, dict.fromkeys(classes, 0), needs)
 
     def adapt_to(
         self, support: ExampleSet, classes: dict[str, int], needs: Needs | None = None
@@ -202,6 +245,10 @@ class LearnedModel:
         needs = needs or find_needs(learned.blueprint, learned.learner, learned.state)
         check_support(problem, needs, support, len(classes))
         support = complete_support(problem, needs, support)
+        if learned.blueprint.class_text is not None and CLASS_TEXT not in support.inputs:
+            labels = [list(classes)[number] for number in support.targets.tolist()]
+            inputs = with_class_text(learned.blueprint, support.inputs, labels)
+            support = ExampleSet(inputs, support.targets)
         memory = memorise(learned.learner, learned.state, support, len(classes))
         sample = {
             name: values[:_SAMPLED]
@@ -269,9 +316,9 @@ def _answer(kept: KeptModel, inputs: Mapping[str, Tensor]) -> Tensor:
     return Probe(learned.blueprint, learned.learner, learned.state).outputs(inputs)
 
 
-def _refuse_twins(path: Path, classes: dict[str, int]) -> None:
+def _refuse_twins(where: object, classes: Iterable[str]) -> None:
     for first, second in find_twins(classes):
         raise DataError(
-            f"{path}: class {second!r} is there twice, also as {first!r}; give both one name, or "
+            f"{where}: class {second!r} is there twice, also as {first!r}; give both one name, or "
             "names that differ in more than case and spaces"
         )

@@ -62,6 +62,12 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
     ) -> Tensor:
         """Return the logits [n, n_way] of embeddings ``query`` [n, d]; ``fit`` made ``fitted``."""
 
+    def fit_support(
+        self, params: Params, known: Tensor, support: ExampleSet, context: EpisodeContext
+    ) -> Params:
+        """Fit a support set with embeddings ``known`` [m, d]. Subclasses may read its inputs."""
+        return self.fit(params, known, support.targets, context)
+
     def init_comparison(self, seed: int) -> Params:
         """Draw the parameters of the comparison; there are none by default."""
         return {}
@@ -84,7 +90,7 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
     ) -> Tensor:
         """Embed support set and queries, fit the support set, and compare the queries with it."""
         known, asked = embed_episode(self.model, params, support, inputs, context)
-        fitted = self.fit(params, known, support.targets, context)
+        fitted = self.fit_support(params, known, support, context)
         return self.compare(params, fitted, asked, context)
 
     def remember(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
@@ -94,7 +100,7 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         norm = context.norm
         normalise = norm.capture if norm.needs_support_pass else norm.query
         known = self.model.forward(params, support.inputs, normalise)
-        fitted = self.fit(params, known, support.targets, context)
+        fitted = self.fit_support(params, known, support, context)
         return named(_FITTED, fitted) | named(STATISTICS, norm.captured())
 
     def recall(

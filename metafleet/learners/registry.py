@@ -13,6 +13,7 @@ from metafleet.learners.cnp import Cnp
 from metafleet.learners.cosine_prototypes import CosinePrototypes
 from metafleet.learners.imaml import Imaml
 from metafleet.learners.linear_heads import Logistic, Ridge
+from metafleet.learners.lp_plus_plus import LpPlusPlus
 from metafleet.learners.maml import Maml
 from metafleet.learners.maml_plus_plus import MamlPlusPlus
 from metafleet.learners.mann import Mann
@@ -30,6 +31,9 @@ from metafleet.learners.relationnet import RelationNet
 from metafleet.learners.reptile import Reptile
 from metafleet.learners.sklearn_head import SklearnHead
 from metafleet.learners.snail import Snail
+from metafleet.learners.text_prototypes import TextPrototypes
+from metafleet.learners.tip_adapter import TipAdapter
+from metafleet.learners.zero_shot import ZeroShot
 from metafleet.models.base import ModelFactory
 from metafleet.problem import Problem
 from metafleet.registry import Registry
@@ -43,6 +47,7 @@ _BUILT_IN: tuple[type[LearnerClass], ...] = (
     CosinePrototypes,
     Imaml,
     Logistic,
+    LpPlusPlus,
     Maml,
     MamlPlusPlus,
     Mann,
@@ -61,6 +66,9 @@ _BUILT_IN: tuple[type[LearnerClass], ...] = (
     Ridge,
     SklearnHead,
     Snail,
+    TextPrototypes,
+    TipAdapter,
+    ZeroShot,
 )
 LEARNERS: Registry[type[LearnerClass]] = Registry("learner", _BUILT_IN)
 

@@ -15,6 +15,7 @@ from metafleet.errors import ConfigError, ModelError
 from metafleet.inference.adapted_model import MOST_SUPPORT_BYTES, AdaptedModel
 from metafleet.inference.corrections import correct
 from metafleet.inference.from_encoder import read_encoders
+from metafleet.inference.items import ReadOptions
 from metafleet.inference.kept_encoders import require_files
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.loading import load_model
@@ -26,8 +27,10 @@ from metafleet.orchestrator.cli.calibrating import calibrate_taken, calibration_
 from metafleet.orchestrator.cli.context import echo_json, load_settings
 from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.encoder_base import (
+    classes_option,
     encoder_options,
     learned_from_encoders,
+    read_classes,
     require_one_base,
     with_encoder_option,
 )
@@ -43,6 +46,7 @@ from metafleet.orchestrator.reporting.output import notify
     type=PathType(path_type=Path),
     help="A folder or manifest of labelled examples; a table of x and y for regression.",
 )
+@classes_option
 @click.option(
     "--correct",
     "queue",
@@ -67,12 +71,14 @@ def adapt(  # noqa: PLR0913 - options of one command
     base: str | None,
     *,
     support: Path | None,
+    classes: str | None,
     queue: Path | None,
     out: Path,
     force: bool,
     batch_norm: str | None,
     encoders: Sequence[str],
     head: str | None,
+    prompts: Sequence[str],
     assignments: Sequence[str],
     with_encoder: bool,
     calibration_episodes: int,
@@ -92,26 +98,26 @@ def adapt(  # noqa: PLR0913 - options of one command
     metafleet adapt latest --support ~/new-pets --out new-pets.model
     metafleet adapt new-pets.model --correct queue.csv --out better.model
     metafleet adapt --encoder image=package:efficientnet-lite0 --support ~/new-pets --out pets.model
+    metafleet adapt --encoder image=open_clip:DIR --head zero_shot --classes cat,dog --out zs.model
     """
     options = read_options(**reading)
-    require_one_base(base, encoders, head, assignments)
+    require_one_base(base, encoders, head, prompts, assignments)
     check_free(out, force=force)
-    if support is None:
-        _check_correction(base, queue, batch_norm)
-    else:
-        require_there(support.expanduser())
-    if queue is not None:
-        require_queue(queue.expanduser())
+    _check_examples(base, support, classes, queue, batch_norm)
     settings = load_settings()
     allow_fetching(settings.fetch_weights != "never")
     run = None
-    if support is None:
+    if support is None and classes is None:
         assert base is not None
         model = _adapted(settings, base, encoders)
     else:
         if base is None:
             learned = learned_from_encoders(
-                encoders, head, assignments, allowed_packages=settings.allowed_packages
+                encoders,
+                head,
+                prompts,
+                assignments,
+                allowed_packages=settings.allowed_packages,
             )
         else:
             learned, run = _learned(settings, base, encoders)
@@ -119,8 +125,7 @@ def adapt(  # noqa: PLR0913 - options of one command
             require_files(learned.learned.blueprint)
         if batch_norm is not None:
             learned = learned.with_batch_norm(batch_norm, settings.allowed_packages)
-        with progress_bar() as progress:
-            model = learned.adapt(support, options, progress=progress)
+        model = _learn_classes(learned, support, classes, options)
     if queue is not None:
         with progress_bar() as progress:
             model = correct(model, queue, options, progress=progress)
@@ -130,10 +135,45 @@ def adapt(  # noqa: PLR0913 - options of one command
     _tell(model, out, as_json=as_json)
 
 
+def _check_examples(
+    base: str | None,
+    support: Path | None,
+    classes: str | None,
+    queue: Path | None,
+    batch_norm: str | None,
+) -> None:
+    """Check that the examples are there, or that what is given in their place suffices."""
+    given = f"--support {support}" if support is not None else f"--correct {queue}"
+    if classes is not None and (support is not None or queue is not None):
+        raise ConfigError(
+            f"--classes {classes:.80} and {given}: names go without examples; give one"
+        )
+    if support is not None:
+        require_there(support.expanduser())
+    elif classes is None:
+        _check_correction(base, queue, batch_norm)
+    if queue is not None:
+        require_queue(queue.expanduser())
+
+
+def _learn_classes(
+    learned: LearnedModel, support: Path | None, classes: str | None, options: ReadOptions
+) -> AdaptedModel:
+    """Adapt to examples, or to names of classes."""
+    if support is None:
+        assert classes is not None
+        return learned.adapt_to_names(read_classes(classes))
+    with progress_bar() as progress:
+        return learned.adapt(support, options, progress=progress)
+
+
 def _check_correction(base: str | None, queue: Path | None, batch_norm: str | None) -> None:
     """Refuse what needs a support set where none is given."""
     if base is None:
-        raise ConfigError("--encoder makes a new model of examples; give --support FOLDER")
+        raise ConfigError(
+            "--encoder makes a new model of examples; give --support FOLDER, or --classes with "
+            "--head zero_shot"
+        )
     if queue is None:
         raise ConfigError("give --support FOLDER, or of an adapted MODEL --correct QUEUE")
     if batch_norm is not None:
@@ -184,7 +224,8 @@ def _tell(model: AdaptedModel, out: Path, *, as_json: bool) -> None:
     for note in model.notes:
         notify(note)
     is_multi_label = model.learned.blueprint.problem.is_multi_label
-    if model.classes and not model.keeps_support and not is_multi_label:
+    examples = sum(model.classes.values())
+    if examples and not model.keeps_support and not is_multi_label:
         notify(
             f"the support set is larger than {MOST_SUPPORT_BYTES >> 20} MiB and is not kept with "
             "the model: --correct will need --support again"
@@ -201,9 +242,9 @@ def _tell(model: AdaptedModel, out: Path, *, as_json: bool) -> None:
         if is_multi_label:
             click.echo(f"{out}: {len(model.classes)} labels; items that have them:")
         else:
-            examples = sum(model.classes.values())
-            click.echo(f"{out}: {len(model.classes)} classes from {examples} examples")
+            source = f"{examples} examples" if examples else "their names, without examples"
+            click.echo(f"{out}: {len(model.classes)} classes from {source}")
         for name, n in model.classes.items():
-            click.echo(f"  {name}: {n}")
+            click.echo(f"  {name}: {n}" if examples else f"  {name}")
     else:
         click.echo(f"{out}: adapted to the points")

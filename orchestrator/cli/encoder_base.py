@@ -1,11 +1,12 @@
 """Options of `metafleet adapt` that replace the run by pretrained encoders."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
-from metafleet.errors import ConfigError
+from metafleet.errors import ConfigError, DataError
 from metafleet.inference.from_encoder import DEFAULT_HEAD, HEADS, few_shot_model, read_encoders
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.learners.frozen_head import FrozenHead
@@ -27,6 +28,14 @@ _OPTIONS = (
         "--head",
         type=click.Choice(HEADS),
         help=f"What classifies the features of --encoder.  [default: {DEFAULT_HEAD}]",
+    ),
+    click.option(
+        "--prompt",
+        "prompts",
+        multiple=True,
+        metavar="TEXT",
+        help="With a head that reads names of classes: a text in which {} is the name. Repeat for "
+        "the mean over several.",
     ),
     click.option(
         "--set",
@@ -54,6 +63,14 @@ moved_encoder_option = click.option(
 )
 
 
+classes_option = click.option(
+    "--classes",
+    metavar="NAMES|FILE",
+    help="In place of --support, with --head zero_shot: names separated by commas, or a file with "
+    "a name on each line.",
+)
+
+
 def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options for adapting without a run: encoders, head and assignments."""
     for option in reversed(_OPTIONS):
@@ -61,8 +78,28 @@ def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def read_classes(given: str) -> list[str]:
+    """Return names of classes, given names separated by commas, or a file with one on each line.
+
+    Raises:
+        DataError: the file cannot be read as text.
+    """
+    path = Path(given).expanduser()
+    if "," in given or not path.is_file():
+        return given.split(",")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{given} cannot be read as text ({error!s:.80}); check it") from error
+    return [line for line in text.splitlines() if line.strip()]
+
+
 def require_one_base(
-    base: str | None, encoders: Sequence[str], head: str | None, assignments: Sequence[str]
+    base: str | None,
+    encoders: Sequence[str],
+    head: str | None,
+    prompts: Sequence[str],
+    assignments: Sequence[str],
 ) -> None:
     """Check that a base or encoders are given, and encoder options only without a base.
 
@@ -83,14 +120,16 @@ def require_one_base(
             "there is nothing to adapt; give a RUN or MODEL, or --encoder KIND=NAME to start "
             "without a run"
         )
-    if base is not None and (head is not None or assignments):
-        given = f"--head {head}" if head is not None else f"--set {assignments[0]:.80}"
+    if base is not None and (head is not None or prompts or assignments):
+        asked = {"--head": [head] if head else [], "--prompt": prompts, "--set": assignments}
+        given = next(f"{name} {values[0]:.80}" for name, values in asked.items() if values)
         raise ConfigError(f"{given} goes with --encoder; RUN|MODEL has its own learner and options")
 
 
 def learned_from_encoders(
     encoders: Sequence[str],
     head: str | None,
+    prompts: Sequence[str],
     assignments: Sequence[str],
     *,
     allowed_packages: Sequence[str],
@@ -114,11 +153,18 @@ def learned_from_encoders(
         head=chosen,
         head_options=of_head,
         kind_options=tables,
+        prompts=prompts,
         allowed_packages=allowed_packages,
     )
     told = ", ".join(f"{kind} by {name}" for kind, name in named.items())
-    learner = model.learned.learner
-    assert isinstance(learner, FrozenHead)
-    centre = "not centred" if learner.options.centre == "none" else "centred on the support set"
-    notify(f"{told}; head {chosen}, {centre}; nothing is trained")
+    notify(f"{told}; head {chosen}, {_told(model)}; nothing is trained")
     return model
+
+
+def _told(model: LearnedModel) -> str:
+    """Describe what the head does before it compares features."""
+    learner, names = model.learned.learner, model.learned.blueprint.class_text
+    if names is not None:
+        return f"names as {' and '.join(map(repr, names.prompts))}"
+    is_centred = isinstance(learner, FrozenHead) and learner.options.centre != "none"
+    return "centred on the support set" if is_centred else "not centred"

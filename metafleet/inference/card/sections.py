@@ -32,13 +32,16 @@ def adapted_to(model: KeptModel) -> str:
     left_out = len(model.classes) - len(shown)
     more = f"\n\n`model.json` has {left_out} more." if left_out else ""
     rows = [(plain(name), str(n)) for name, n in shown]
-    return f"Adapted from {source}.\n\n{table((_noun(model), 'examples'), rows)}{more}"
+    listed = f"{table((_noun(model), 'examples'), rows)}{more}"
+    return f"Adapted from {source}.{_named_by(model)}\n\n{listed}"
 
 
 def trained_on(model: KeptModel) -> str:
     """Describe the data and episodes on which the state was learned."""
     origin, problem = model.learned.origin, model.learned.blueprint.problem
     if not origin.run:
+        if is_of_encoders(model) and model.learned.blueprint.class_text is not None:
+            return "Nothing was trained: the encoders of items and of class names are frozen."
         if is_of_encoders(model):
             return "Nothing was trained: the encoder is frozen, and a head is fitted to examples."
         return "Nothing is recorded of its training."
@@ -68,6 +71,16 @@ def judged_on(model: KeptModel) -> str:
 def limits(model: KeptModel) -> str:
     """List what the model was not evaluated on, and what it cannot do."""
     return "\n".join(f"- {limit}" for limit in _limits(model))
+
+
+def _named_by(model: KeptModel) -> str:
+    """Return how the names of classes are read, as a sentence; "" if they are not."""
+    names = model.learned.blueprint.class_text
+    if names is None:
+        return ""
+    encoder, prompts = names.tower.options["encoder"], map(plain, names.prompts)
+    shown = "; ".join(prompts)
+    return f" {plain(_last_part(str(encoder)))} encodes the names of the classes as: {shown}"
 
 
 def _noun(model: KeptModel) -> str:

@@ -1,0 +1,118 @@
+"""Names of classes as features, from an encoder of texts that shares its space with the items.
+
+Source: Radford et al. 2021, arXiv:2103.00020, section 3.1.4 (prompts and their ensembles).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.registry import get_encoder
+from metafleet.encoders.text_bytes import TEXT_BYTES
+from metafleet.episodes.class_names import words_of
+from metafleet.errors import ConfigError, DataError
+from metafleet.options import require
+
+SLOT: Final = "{}"
+"""The part of a prompt that the name of a class replaces."""
+DEFAULT_PROMPT: Final = "a photo of a {}."
+_TEXT: Final = "text"
+_HAVE_ONE: Final = (
+    "open_clip:FOLDER, hf:FOLDER of a model with two towers (CLIP, SigLIP), or a class of yours "
+    "with logit_scale"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTexts:
+    """Options that turn names of classes into features.
+
+    Attributes:
+        encoder: the encoder of the items, such as "open_clip:/models/clip", whose text tower
+            encodes the names. With "", models get the bytes of the names.
+        prompts: texts in which "{}" stands for the name. The features of a class are the mean over
+            the prompts, each scaled to length 1.
+    """
+
+    encoder: str = ""
+    prompts: tuple[str, ...] = (DEFAULT_PROMPT,)
+
+    def __post_init__(self) -> None:
+        require(len(self.prompts) > 0, "prompts", list(self.prompts), "one prompt or more")
+        for prompt in self.prompts:
+            has_slot = SLOT in prompt
+            require(has_slot, "prompt", prompt, f'a text with {SLOT}, such as "{DEFAULT_PROMPT}"')
+
+    def embed(self, names: Sequence[str]) -> Array:
+        """Return features of classes, float32 [n, d], each of length 1.
+
+        Args:
+            names: names of classes. Underscores, dashes and slashes become spaces.
+
+        Raises:
+            ConfigError: a prompt with its name is too long for the encoder.
+            DataError: features are not finite, or all 0.
+            DataMissingError, DataCorruptError: the encoder's weights are missing or damaged.
+        """
+        tower = get_encoder(self.encoder, kind=_TEXT)
+        words = [words_of(name) for name in names]
+        of_prompts = [
+            _unit(tower, _encode(tower, [prompt.replace(SLOT, each) for each in words]))
+            for prompt in self.prompts
+        ]
+        return _unit(tower, np.mean(of_prompts, axis=0)).astype(np.float32)
+
+
+def require_text_tower(encoder: PretrainedEncoder, kind: str) -> float:
+    """Return the factor of cosines between items and texts, after checking for a text tower.
+
+    Args:
+        encoder: the encoder of the items.
+        kind: their kind.
+
+    Raises:
+        ConfigError: the encoder has no text tower; the message lists encoders that have one.
+    """
+    scale = encoder.logit_scale
+    if scale is None:
+        raise ConfigError(
+            f"encoder {encoder.name!r} of {kind!r} has no text tower, so it cannot compare items "
+            f"with names of classes; choose one that has: {_HAVE_ONE}"
+        )
+    return scale
+
+
+def _encode(tower: PretrainedEncoder, texts: Sequence[str]) -> Array:
+    """Encode texts in batches."""
+    items = np.zeros((len(texts), int(tower.reading(_TEXT).get("max_bytes", TEXT_BYTES))), np.uint8)
+    for row, text in zip(items, texts, strict=True):
+        data = np.frombuffer(text.encode(), np.uint8)
+        if len(data) > len(row) or tower.too_long(_padded(data, len(row))):
+            raise ConfigError(
+                f"the text {text!r:.100} is too long for encoder {tower.name!r}; shorten the "
+                "prompt or the name of the class"
+            )
+        row[: len(data)] = data
+    size = tower.batch_items
+    return np.concatenate(
+        [tower.encode_part(items[start : start + size]) for start in range(0, len(items), size)]
+    )
+
+
+def _padded(data: Array, n_bytes: int) -> Array:
+    return np.pad(data, (0, n_bytes - len(data)))[None]
+
+
+def _unit(tower: PretrainedEncoder, rows: Array) -> Array:
+    """Scale rows to length 1, in float64."""
+    rows = rows.astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise DataError(
+            f"encoder {tower.name!r} gave features of names of classes that are 0 or not finite; "
+            "check its weights"
+        )
+    return np.asarray(rows / lengths)

@@ -1,0 +1,158 @@
+"""`metafleet adapt` with names of classes: open_clip, and an encoder of a user's package."""
+
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from metafleet.encoders.registry import get_encoder
+from metafleet.orchestrator.cli.main import main
+from tests.menagerie import make_classes
+from tests.unit.metafleet.encoders import tiny_models as tiny
+from tests.vision_libraries import use_vision_libraries
+
+use_vision_libraries()
+import open_clip  # noqa: E402
+
+_OWN = """
+import numpy as np
+
+from metafleet.encoders.base import PretrainedEncoder
+
+
+class Pair(PretrainedEncoder):
+    name, kinds, logit_scale = "pair", frozenset(("image", "text")), 10.0
+
+    def reading(self, kind):
+        return {"max_bytes": 64} if kind == "text" else {"side": 8, "channels": 3}
+
+    def identity(self):
+        return {"version": 1}
+
+    def n_features(self, shape):
+        return 4
+
+    def encode(self, items):
+        mean = items.reshape(len(items), -1).mean(axis=1, keepdims=True, dtype=np.float32)
+        return np.cos(mean * np.arange(1, 5, dtype=np.float32)).astype(np.float32)
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of pictures, a model of open_clip in "clip", and a package of a user."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("METAFLEET_BROKER_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("METAFLEET_ALLOWED_PACKAGES", "ownpair")
+    (tmp_path / "ownpair").mkdir()
+    (tmp_path / "ownpair" / "__init__.py").write_text("")
+    (tmp_path / "ownpair" / "towers.py").write_text(_OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    make_classes(tmp_path / "pets", range(0, 12, 5), n_items=2, seed=1)
+    tiny.write_open_clip(tmp_path / "clip")
+    get_encoder.cache_clear()
+    yield tmp_path
+    for module in [each for each in sys.modules if each.partition(".")[0] == "ownpair"]:
+        del sys.modules[module]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    assert main(list(words)) != 0
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1, said
+    return said[0]
+
+
+def test_zero_shot_gives_the_probabilities_of_open_clip(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = ["a photo of a {}.", "a {}"]
+    (home / "names.txt").write_text("small cat\ndog\n\nbird\n")
+    given = [word for prompt in prompts for word in ("--prompt", prompt)]
+    encoder = ["--encoder", "image=open_clip:clip", "--head", "zero_shot"]
+    adapt = ["adapt", *encoder, *given, "--classes", "names.txt", "--out", "zs.model"]
+    assert main(adapt) == 0
+    said = capsys.readouterr()
+    assert "zs.model: 3 classes from their names, without examples\n  small cat\n" in said.out
+    assert "head zero_shot, names as 'a photo of a {}.' and 'a {}'; nothing is" in said.err
+
+    assert main(["predict", "zs.model", "pets", "--out", "labels.csv"]) == 0
+
+    model = tiny.write_open_clip(home / "again")
+    tokenizer = open_clip.get_tokenizer("local-dir:clip")
+    pictures = get_encoder("open_clip:clip", kind="image")
+    assert pictures.logit_scale == pytest.approx(float(model.logit_scale.detach().exp()))
+    texts = []
+    with torch.no_grad():
+        for name in ("small cat", "dog", "bird"):
+            rows = model.encode_text(tokenizer([each.replace("{}", name) for each in prompts]))
+            texts.append((rows / rows.norm(dim=1, keepdim=True)).mean(dim=0))
+    weights = torch.stack([text / text.norm() for text in texts])
+    with (home / "labels.csv").open() as handle:
+        found = list(csv.DictReader(handle))
+    from metafleet.data.decoding.image import ImageDecoder, ImageOptions  # noqa: PLC0415
+
+    options = ImageOptions(**pictures.reading("image"))
+    for row in found:
+        pixels = ImageDecoder().decode((home / "pets" / row["item"]).read_bytes(), options)
+        features = torch.from_numpy(pictures.encode_part(np.asarray(pixels)[None]))
+        cosines = weights @ (features / features.norm())[0]
+        scale = model.logit_scale.detach().exp()
+        expected = torch.softmax(scale * cosines, dim=0).max()
+        assert float(row["probability"]) == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_examples_and_names_of_a_users_encoder_become_a_model(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ["--encoder", "image=ownpair.towers:Pair", "--head", "lp_plus_plus"]
+    adapt = ["adapt", *own, "--set", "head.steps=20", "--support", "pets", "--out", "own.model"]
+    assert main(adapt) == 0
+    assert "own.model: 3 classes from 6 examples" in capsys.readouterr().out
+
+    assert main(["predict", "own.model", "pets", "--out", "labels.csv"]) == 0
+    names = ["adapt", "own.model", "--classes", "cat,dog", "--out", "zs.model"]
+    assert "learner 'lp_plus_plus' needs examples" in refused(capsys, *names)
+
+
+def test_what_does_not_go_with_names_is_one_line(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapt, out = ("adapt", "--encoder", "image=open_clip:clip"), ("--out", "zs.model")
+    zero = (*adapt, "--head", "zero_shot", *out)
+    assert "give --support FOLDER, or --classes with --head zero_shot" in refused(capsys, *zero)
+    both = refused(capsys, *zero, "--classes", "cat,dog", "--support", "pets")
+    assert "--classes cat,dog and --support pets: names go without examples" in both
+    assert "'cosine_prototypes' needs examples of each class" in last_refused(
+        capsys, *adapt, *out, "--classes", "cat,dog"
+    )
+    assert "prompt='no slot'; expected a text with {}" in refused(
+        capsys, *zero, "--classes", "cat,dog", "--prompt", "no slot"
+    )
+    long = "a very long prompt that says far more than the model reads of {}"
+    assert "is too long for encoder 'open_clip:clip'; shorten the prompt" in last_refused(
+        capsys, *zero, "--classes", "cat,dog", "--prompt", long
+    )
+    assert "--prompt a {} goes with --encoder" in refused(
+        capsys, "adapt", "latest", "--prompt", "a {}", "--support", "pets", *out
+    )
+    lite = ("adapt", "--encoder", "image=package:efficientnet-lite0", "--head", "zero_shot", *out)
+    assert "no text tower" in refused(capsys, *lite, "--classes", "cat,dog")
+    keep = last_refused(capsys, *zero, "--classes", "cat,dog", "--with-encoder")
+    assert "weights of 'open_clip:clip' cannot be kept" in keep
+    assert not (home / "zs.model").exists()
+
+
+def last_refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Return the error, after notes on what the model is made of."""
+    capsys.readouterr()
+    assert main(list(words)) != 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1
+    return said[0]
