@@ -31,7 +31,10 @@ __all__ = [
 ]
 
 CLASS_TEXT = "class_text"
-"""The modality of class names: UTF-8 bytes as numbers, padded to ``CLASS_TEXT_BYTES``."""
+"""The modality of class names: features of a pretrained encoder, or UTF-8 bytes as numbers.
+
+Bytes are padded to ``CLASS_TEXT_BYTES``.
+"""
 CLASS_TEXT_BYTES = 64
 _INPUTS = "support"
 _TARGETS = "targets"

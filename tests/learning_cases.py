@@ -22,6 +22,11 @@ GENTLE = ("learner.inner_lr=0.1", "learner.inner_steps=3")
 FEW_TREES = ("learner.params.n_estimators=10",)
 BASELINES = {"nearest_prototype"}
 """Learners with nothing to learn; the test of a run judges them."""
+NAMED = {name for name, it in LEARNERS.items() if getattr(it, "reads_class_text", False)}
+"""Learners that need features of the names of classes.
+
+test_text_heads.py checks them, and test_text_towers.py trains one.
+"""
 TWO_WAY = ("episodes.n_way=2",)
 AMPLITUDES = (
     "outer.steps=30",
@@ -96,7 +101,7 @@ def _without_configuration() -> list[Case]:
     return [
         Case("glyphs-protonet", (f"learner.name={name}", *plain))
         for name in LEARNERS
-        if name not in trained | BASELINES
+        if name not in trained | BASELINES | NAMED
     ]
 
 

@@ -31,6 +31,7 @@ from metafleet.data.sets.fsdd import Fsdd
 from metafleet.data.sets.glyphs import Glyphs
 from metafleet.data.sets.omniglot import Omniglot
 from metafleet.encoders.own_encoder import import_encoders
+from metafleet.episode import CLASS_TEXT
 from metafleet.episodes.source import EpisodeSource
 from metafleet.errors import ConfigError
 from metafleet.options import parse_options
@@ -206,7 +207,8 @@ def encoder_identities(
     data = dataset.open_classes(parsed, data_dir)
     if data is None:
         return {}
-    return {m: it for m, it in data.prepared.encoders.items() if m in data.modalities}
+    used = (*data.modalities, CLASS_TEXT)
+    return {m: it for m, it in data.prepared.encoders.items() if m in used}
 
 
 def give(

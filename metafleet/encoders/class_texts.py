@@ -66,6 +66,10 @@ class ClassTexts:
         return _unit(tower, np.mean(of_prompts, axis=0)).astype(np.float32)
 
 
+NO_CLASS_TEXTS: Final = ClassTexts()
+"""Default options: models get the bytes of names."""
+
+
 def require_text_tower(encoder: PretrainedEncoder, kind: str) -> float:
     """Return the factor of cosines between items and texts, after checking for a text tower.
 

@@ -89,7 +89,9 @@ class HfModel(FolderEncoder):
     def logit_scale(self) -> float | None:
         """The factor of cosines that a model with two towers learned; None for other models."""
         found: Any = getattr(self._model, "logit_scale", None)
-        return float(found.detach().exp()) if self._two_towers and isinstance(found, Tensor) else None
+        return (
+            float(found.detach().exp()) if self._two_towers and isinstance(found, Tensor) else None
+        )
 
     def _preprocessing(self) -> Mapping[str, Any]:
         """Return the folder's configuration of the preprocessing of pictures or sounds.

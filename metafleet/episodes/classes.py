@@ -56,6 +56,8 @@ class ClassEpisodeSource(ItemSource):
         name: the data set's name, for messages.
         class_names: split -> names of its classes in the same order, for episodes that show class
             names.
+        class_texts: class -> features of its name, [d], which these episodes show instead of the
+            bytes of the name; None to show bytes.
         more_classes: a function that returns advice, for messages, on how to get splits of n_way
             classes.
 
@@ -70,6 +72,7 @@ class ClassEpisodeSource(ItemSource):
         *,
         name: str,
         class_names: Mapping[str, Sequence[str]] | None = None,
+        class_texts: Mapping[str, Tensor] | None = None,
         more_classes: Callable[[int], str] | None = None,
     ) -> None:
         for modality in modalities:
@@ -83,7 +86,11 @@ class ClassEpisodeSource(ItemSource):
         super().__init__(modalities)
         self._splits = {split: tuple(classes) for split, classes in splits.items()}
         self._name = name
-        self._special = SpecialEpisodes(self._modalities, self._splits, class_names, name=name)
+        self._special = SpecialEpisodes(
+            self._modalities, self._splits, class_names, class_texts, name=name
+        )
+        self.class_text_size = len(next(iter(class_texts.values()))) if class_texts else None
+        """Number of features of a class's name; None if episodes show its bytes."""
         self._eligible: dict[tuple[str, int], EligibleClasses] = {}
         self._targets: dict[tuple[int, int], Tensor] = {}
 

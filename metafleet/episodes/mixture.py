@@ -105,6 +105,11 @@ class MixtureSource:
                     f"part {part.label!r} has several labels an item, which a mixture cannot have; "
                     "train on it alone"
                 )
+            if getattr(part.source, "class_text_size", None):
+                raise ConfigError(
+                    f"part {part.label!r} has features of the names of classes, which a mixture "
+                    "cannot have; train on it alone, or leave class_text out"
+                )
         dims = {part.source.target_dim for part in parts}
         if len(dims) != 1:
             found = ", ".join(f"{p.label} has target_dim={p.source.target_dim}" for p in parts)

@@ -15,7 +15,8 @@ def problem_of(source: EpisodeSource, episodes: Mapping[str, EpisodeShape]) -> P
         ConfigError: a modality's shape does not fit its kind of data.
     """
     has_names = any(shape.class_text for shape in episodes.values())
-    names = {CLASS_TEXT: (CLASS_TEXT_BYTES,)} if has_names else {}
+    size: int | None = getattr(source, "class_text_size", None)
+    names = {CLASS_TEXT: (size or CLASS_TEXT_BYTES,)} if has_names else {}
     partial = frozenset(names)
     if isinstance(source, MixtureSource):
         partial |= source.partial_modalities
@@ -24,7 +25,7 @@ def problem_of(source: EpisodeSource, episodes: Mapping[str, EpisodeShape]) -> P
         source.target_dim,
         episodes,
         partial=partial,
-        texts=source.texts | names.keys(),
+        texts=source.texts if size else source.texts | names.keys(),
         kinds=source.kinds,
         shown=_shown(source, episodes),
         label_separator=getattr(source, "label_separator", ""),

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from metafleet.episode import (
     CLASS_TEXT,
-    CLASS_TEXT_BYTES,
     Episode,
     EpisodeShape,
     ExampleSet,
@@ -43,6 +42,7 @@ class SpecialEpisodes:
         modalities: the modalities of an example, in the order of ``inputs``.
         splits: split -> its classes.
         class_names: split -> names of its classes in the same order; None if classes have no names.
+        class_texts: class -> features of its name, [d]; None to show the bytes of names.
         name: the data set's name, for messages.
     """
 
@@ -51,11 +51,12 @@ class SpecialEpisodes:
         modalities: Mapping[str, Modality],
         splits: Mapping[str, Sequence[ClassRows]],
         class_names: Mapping[str, Sequence[str]] | None,
+        class_texts: Mapping[str, Tensor] | None = None,
         *,
         name: str,
     ) -> None:
         self._modalities, self._splits, self._name = modalities, splits, name
-        self._class_names = class_names
+        self._class_names, self._class_texts = class_names, class_texts
         self._candidates: dict[tuple[str, EpisodeShape], tuple[Candidates, ...]] = {}
         self._leaks: dict[tuple[str, str], int] = {}
 
@@ -104,7 +105,7 @@ class SpecialEpisodes:
             self._show(query, of_query, shape.query_modalities, rate, rng),
         ]
         if shape.class_text:
-            _add_names(inputs, [self._name_of(split, c) for c in drawn], shots)
+            _add_names(inputs, torch.stack([self._text_of(split, c) for c in drawn]), shots)
         classes = torch.arange(shape.n_way)
         targets = (
             classes.repeat_interleave(torch.tensor(shots)),
@@ -166,9 +167,11 @@ class SpecialEpisodes:
         has_any = np.any([m[rows.start : rows.stop] for m in masks if m is not None], axis=0)
         return tuple((rows.start + np.flatnonzero(has_any)).tolist())
 
-    def _name_of(self, split: str, candidates: Candidates) -> str:
+    def _text_of(self, split: str, candidates: Candidates) -> Tensor:
+        """Return the features or the bytes of a class's name, [d]."""
         assert self._class_names is not None  # ``check`` made sure
-        return self._class_names[split][candidates.index]
+        name = self._class_names[split][candidates.index]
+        return name_bytes(name) if self._class_texts is None else self._class_texts[name]
 
     def _check_fields(self, shape: EpisodeShape) -> None:
         if not 0.0 <= shape.missing_rate < 1.0:
@@ -242,12 +245,11 @@ def _with_room(able: list[Candidates], shape: EpisodeShape) -> list[Candidates]:
     return sorted(able, key=lambda c: c.index)
 
 
-def _add_names(inputs: list[dict[str, Tensor]], names: Sequence[str], shots: list[int]) -> None:
-    """Add each class's name to its support examples, and mark it absent in queries."""
+def _add_names(inputs: list[dict[str, Tensor]], rows: Tensor, shots: list[int]) -> None:
+    """Add each class's name [d] to its support examples, and mark it absent in queries."""
     support, query = inputs
-    rows = torch.stack([name_bytes(name) for name in names])
     support[CLASS_TEXT] = rows.repeat_interleave(torch.tensor(shots), dim=0)
     support[presence_key(CLASS_TEXT)] = torch.ones(len(support[CLASS_TEXT]))
     n_query = len(next(iter(query.values())))
-    query[CLASS_TEXT] = torch.zeros(n_query, CLASS_TEXT_BYTES)
+    query[CLASS_TEXT] = torch.zeros(n_query, rows.shape[1])
     query[presence_key(CLASS_TEXT)] = torch.zeros(n_query)

@@ -12,8 +12,10 @@ from metafleet.data.decoding.registry import get_decoder, has_decoder
 from metafleet.data.mixture import Mixture
 from metafleet.data.prepared.prepared import MEASURED, PreparedData
 from metafleet.data.registry import open_data
+from metafleet.episode import CLASS_TEXT
 from metafleet.errors import ConfigError
 from metafleet.inference.brightness import mean_brightness
+from metafleet.inference.class_text import ClassTextSpec
 from metafleet.inference.input_spec import InputSpec
 
 
@@ -50,6 +52,24 @@ def input_specs(
         )
         for modality in found.modalities
     }
+
+
+def class_text_spec(
+    data: Mapping[str, Any], data_dir: Path, *, allowed_packages: Sequence[str] = ()
+) -> ClassTextSpec | None:
+    """Return how a run's data set encodes the names of classes; None if it does not.
+
+    Raises:
+        ConfigError, DataMissingError: as in ``input_specs``.
+    """
+    bound = open_data(data, data_dir, allowed_packages=allowed_packages)
+    found = None if isinstance(bound.dataset, Mixture) else bound.open_classes()
+    if found is None or found.prepared.class_text is None:
+        return None
+    prepared, asked = found.prepared, found.prepared.recipe[CLASS_TEXT]
+    options, identity = {"encoder": asked["encoder"]}, prepared.encoders[CLASS_TEXT]
+    tower = InputSpec.of(found.prepared.class_text, options, encoder=identity)
+    return ClassTextSpec(tower, tuple(asked["prompts"]))
 
 
 def _of_parts(

@@ -51,7 +51,6 @@ class LpPlusPlus(TextHead[LpPlusPlusOptions]):
 
     name: ClassVar[str] = "lp_plus_plus"
     Options: ClassVar[type] = LpPlusPlusOptions
-    is_traceable: ClassVar[bool] = False  # a trace would contain each of the many steps
 
     def fit(
         self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext

@@ -1,7 +1,7 @@
 """The base of heads that compare items with the names of classes, as a text tower encodes them."""
 
 from dataclasses import dataclass
-from typing import Final, Generic, Self, TypeVar
+from typing import ClassVar, Final, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -50,8 +50,13 @@ class TextHead(MetricLearner[TextHeadT], Generic[TextHeadT]):
     have length 1; ``compare`` applies ``unit`` to the queries. Features are not centred, because
     items and texts have different means.
 
+    Attributes:
+        reads_class_text: True, because the learner itself reads the names, whatever its model.
+
     Source: Radford et al. 2021, arXiv:2103.00020, section 3.1.2.
     """
+
+    reads_class_text: ClassVar[bool] = True
 
     @classmethod
     def build(cls, options: TextHeadT, problem: Problem, make_model: ModelFactory) -> Self:

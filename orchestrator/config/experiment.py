@@ -227,8 +227,10 @@ class ExperimentConfig(Section):
                 lines[f"{self._blame.source('episodes')}: {error}"] = None
         raise_problems(list(lines))
         try:
-            Workload.bind(self.workload_spec(""), source, allowed_packages=allowed_packages)
-            if any(shape.class_text for shape in self.shapes().values()):
+            spec = self.workload_spec("")
+            workload = Workload.bind(spec, source, allowed_packages=allowed_packages)
+            shows_names = any(shape.class_text for shape in self.shapes().values())
+            if shows_names and not getattr(workload.learner, "reads_class_text", False):
                 problem = problem_of(source, self.shapes())
                 require_seen_names(self.model, problem, allowed_packages=allowed_packages)
         except ConfigError as error:

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable
 from metafleet.contracts.settings import Settings
 from metafleet.data.registry import open_data
 from metafleet.db.records import EvaluationRecord, RunRecord
+from metafleet.episode import CLASS_TEXT
 from metafleet.episodes.problem_of import problem_of
 from metafleet.errors import ConfigError
 from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.provenance import Provenance
-from metafleet.inference.run_inputs import input_specs
+from metafleet.inference.run_inputs import class_text_spec, input_specs
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.runs.model_record import record_of
 from metafleet.orchestrator.runs.run_session import get_checkpoint_of
@@ -48,7 +49,12 @@ def learned_by(
     except ConfigError as error:
         raise ConfigError(f"run {run.id} cannot be used on files: {error}") from error
     problem = problem_of(source, spec.episodes)
-    blueprint = Blueprint(learner=spec.learner, model=spec.model, problem=problem, inputs=inputs)
+    names = (
+        class_text_spec(spec.data, settings.data_dir, allowed_packages=allowed)
+        if CLASS_TEXT in problem.modalities
+        else None
+    )
+    blueprint = Blueprint(spec.learner, spec.model, problem, inputs, names)
     state = found.best or found.state
     origin = Provenance(
         run=run.uid,

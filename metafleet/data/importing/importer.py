@@ -32,8 +32,10 @@ from metafleet.data.prepared.prepared import (
 from metafleet.data.prepared.preparing import Content, find_or_decode
 from metafleet.data.summary import Progress, no_progress
 from metafleet.encoders.base import PretrainedEncoder
+from metafleet.encoders.class_texts import NO_CLASS_TEXTS
 from metafleet.encoders.own_encoder import import_encoders
-from metafleet.episode import SPLITS
+from metafleet.encoders.registry import get_encoder
+from metafleet.episode import CLASS_TEXT, SPLITS
 from metafleet.errors import DataError
 from metafleet.options import option_values, parse_options
 from metafleet.sources import imported_digest, package_of
@@ -154,6 +156,7 @@ def _recipe(options: FolderOptions, reading: Reading) -> dict[str, Any]:
         for kind in sorted(set(reading.kinds.values()))
         if (encoder := _encoder(kind, options)) is not None
     }
+    encoders |= _identity_of_names(options)
     return {
         "recipe": _RECIPE_VERSION,
         "found": reading.fingerprint,
@@ -182,6 +185,8 @@ def _asked(options: FolderOptions) -> dict[str, Any]:
 def _deciding(options: FolderOptions) -> dict[str, Any]:
     values = option_values(options)
     later = ["kinds", "label_separator"]
+    if options.class_text == NO_CLASS_TEXTS:
+        values.pop(CLASS_TEXT)
     later += [kind for kind, decoder in DECODERS.items() if not decoder.is_in_every_recipe]
     return {
         name: value
@@ -200,7 +205,7 @@ def _content(checked: CheckedFolder, options: FolderOptions, reading: Reading) -
         facts=_facts(checked, options, reading),
         masks=checked.decoded.masks,
         kinds=checked.kinds,
-        encoders=checked.decoded.encoders,
+        encoders={**checked.decoded.encoders, **_identity_of_names(options)},
         views=checked.decoded.views,
         rows=checked.rows,
         splits={
@@ -209,7 +214,14 @@ def _content(checked: CheckedFolder, options: FolderOptions, reading: Reading) -
             if split in checked.splits.values()
         },
         recipe=_asked(options) | _measured(checked),
+        class_text=options.class_text.embed(list(counts)) if options.class_text.encoder else None,
     )
+
+
+def _identity_of_names(options: FolderOptions) -> dict[str, Any]:
+    """Return the identity of the encoder of class names, under ``CLASS_TEXT``; {} without one."""
+    encoder = options.class_text.encoder
+    return {CLASS_TEXT: get_encoder(encoder, kind="text").identity()} if encoder else {}
 
 
 def _measured(checked: CheckedFolder) -> dict[str, Any]:

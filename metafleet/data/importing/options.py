@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metafleet.data.decoding.registry import DECODERS, is_own
+from metafleet.encoders.class_texts import NO_CLASS_TEXTS, ClassTexts
 from metafleet.episode import CLASS_TEXT
 from metafleet.options import TABLES, require
 from metafleet.seeds import MAX_SEED
@@ -58,6 +59,8 @@ class FolderOptions:
         min_items: minimum number of items per class, >= 1.
         skip_bad: whether to leave out broken items. Otherwise, the folder is refused if there is
             any problem.
+        class_text: encoder and prompts of the names of classes, for episodes with
+            ``episodes.class_text``. Without an encoder, these episodes show the names as bytes.
         decoders: built-in kind -> options of its decoder. In a configuration, each kind is a
             separate option, such as ``image``; see docs/reference/folders.md.
     """
@@ -76,6 +79,7 @@ class FolderOptions:
     split_fractions: tuple[float, ...] = (0.6, 0.2, 0.2)
     min_items: int = 2
     skip_bad: bool = False
+    class_text: ClassTexts = NO_CLASS_TEXTS
     decoders: Mapping[str, Mapping[str, Any]] = field(
         default_factory=dict, metadata={TABLES: tuple(DECODERS)}
     )
@@ -88,6 +92,8 @@ class FolderOptions:
         is_apart = is_short and not any(character.isalnum() for character in separator)
         expected = 'up to 8 characters that are no letters or digits, such as ";"'
         require(is_apart, "label_separator", separator, expected)
+        is_single = not (separator and self.class_text.encoder)
+        require(is_single, "label_separator", separator, '"" with class_text.encoder')
         is_distinct = len(set(self.modalities)) == len(self.modalities)
         require(is_distinct, "modalities", list(self.modalities), "different modalities")
         for name, column in self.columns.items():

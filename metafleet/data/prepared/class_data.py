@@ -17,6 +17,7 @@ from metafleet.data.prepared.prepared import Array, ArrayInfo, PreparedData
 from metafleet.data.summary import DataSummary, ModalitySummary, SplitSummary
 from metafleet.digests import json_sha256
 from metafleet.encoders.identity import describe_identity
+from metafleet.episode import CLASS_TEXT
 from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.episodes.items import ClassRows, Modality
 from metafleet.episodes.labels import LabelEpisodeSource
@@ -80,8 +81,17 @@ class ClassData:
             {split: [rows[class_name] for class_name in c] for split, c in self.splits.items()},
             name=self.name,
             class_names=self.splits,
+            class_texts=self._class_texts(),
             more_classes=more_classes,
         )
+
+    def _class_texts(self) -> dict[str, Tensor] | None:
+        """Return class -> features of its name, [d]; None if names are not encoded."""
+        rows = self.prepared.load_class_text()
+        if rows is None:
+            return None
+        names = [info.name for info in self.prepared.classes]
+        return dict(zip(names, torch.from_numpy(np.array(rows)), strict=True))
 
     def _kept(self) -> Rows | None:
         """Return the sorted rows of items that have a chosen modality; None for all rows."""
@@ -128,7 +138,7 @@ class ClassData:
 
         This reads no arrays, because their hashes are in the index.
         """
-        arrays = self.prepared.arrays
+        arrays, names = self.prepared.arrays, self.prepared.class_text
         masks = {
             m: self.prepared.masks[m].sha256 for m in self.modalities if m in self.prepared.masks
         }
@@ -139,6 +149,7 @@ class ClassData:
             "arrays": {modality: arrays[modality].sha256 for modality in self.modalities},
             **({"masks": masks} if masks else {}),
             **({"views": views} if views else {}),
+            **({CLASS_TEXT: names.sha256} if names else {}),
             **({"version": self.version} if self.version else {}),
             **({"label_separator": self.label_separator} if self.label_separator else {}),
             "classes": [[info.name, info.n_items] for info in self.prepared.classes],

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metafleet.digests import json_sha256
+from metafleet.episode import CLASS_TEXT
 from metafleet.errors import DataCorruptError, DataMissingError
 
 FORMAT_VERSION = 1
@@ -85,9 +86,12 @@ class PreparedData:
         splits: split -> its classes in order, if the preparation chose the splits.
         recipe: description, as JSON values, of how the data were made, regardless of their source.
         encoders: modality -> identity of the pretrained encoder that computed its features. The
-            identity contains the sha256 of the encoder's files.
+            identity contains the sha256 of the encoder's files. ``CLASS_TEXT`` is the encoder of
+            the names of classes.
         views: modality -> description of the array of views 1, 2, ..., [items, views - 1,
             features].
+        class_text: description of the features of the names of classes, [classes, d]; None if there
+            are none.
     """
 
     path: Path
@@ -99,6 +103,7 @@ class PreparedData:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     views: Mapping[str, ArrayInfo] = field(default_factory=dict)
+    class_text: ArrayInfo | None = None
 
     @property
     def n_items(self) -> int:
@@ -144,6 +149,15 @@ class PreparedData:
             return None
         return _map_array(self._views_path(modality), self.views[modality])
 
+    def load_class_text(self) -> Array | None:
+        """Return the features of the names of classes, float32 [classes, d]; None without any.
+
+        Raises:
+            DataCorruptError: the file does not match the index.
+        """
+        info = self.class_text
+        return None if info is None else _map_array(self.path / f"{CLASS_TEXT}.npy", info)
+
     def check(self) -> None:
         """Check the sizes, dtypes and shapes of all files against the index.
 
@@ -171,6 +185,8 @@ class PreparedData:
             yield self._mask_path(modality), info
         for modality, info in self.views.items():
             yield self._views_path(modality), info
+        if self.class_text is not None:
+            yield self.path / f"{CLASS_TEXT}.npy", self.class_text
 
     def _mask_path(self, modality: str) -> Path:
         return self.path / f"{modality}.present.npy"
@@ -260,6 +276,9 @@ def parse_index(folder: Path, text: str) -> PreparedData:
             recipe=index.get("recipe", {}),
             encoders=index.get("encoders", {}),
             views=_parse_arrays(index.get("views", {})),
+            class_text=_parse_arrays({n: index[n] for n in (CLASS_TEXT,) if n in index}).get(
+                CLASS_TEXT
+            ),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from metafleet.data.prepared.prepared import (
     index_checksum,
 )
 from metafleet.encoders.store import store_key
+from metafleet.episode import CLASS_TEXT
 from metafleet.errors import DataCorruptError, DataError
 from metafleet.files import sync, write_whole
 from metafleet.locking import exclusive, exclusive_if_free
@@ -56,6 +57,8 @@ class Content:
         splits: split -> its classes in order, if the preparation chooses the splits.
         recipe: description, as JSON values, of how the data were made, regardless of their source;
             see ``find_by_recipe``.
+        class_text: features of the names of ``classes``, float32 [classes, d]; None for no
+            features.
     """
 
     classes: Sequence[ClassInfo]
@@ -69,6 +72,7 @@ class Content:
     rows: npt.NDArray[np.int64] | None = None
     splits: Mapping[str, Sequence[str]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    class_text: Array | None = None
 
     @property
     def n_items(self) -> int:
@@ -193,10 +197,19 @@ def _write(draft: Path, content: Content) -> None:
             modality: asdict(_write_array(draft, f"{modality}.views", array, content))
             for modality, array in content.views.items()
         }
+    if content.class_text is not None:
+        index[CLASS_TEXT] = asdict(_write_names(draft, content.class_text, content))
     index["checksum"] = index_checksum(json.loads(json.dumps(index)))
     write_whole(draft / INDEX, json.dumps(index, ensure_ascii=False, indent=1).encode(), mode=None)
     # same permissions as the parent: mkdtemp's 0700 would hide a shared folder from other users
     draft.chmod(draft.parent.stat().st_mode & 0o755)
+
+
+def _write_names(draft: Path, rows: Array, content: Content) -> ArrayInfo:
+    """Write the features of the names of classes like an array with one item of each class."""
+    classes = [replace(info, n_items=1) for info in content.classes]
+    as_items = Content(classes, {}, {}, {}, kinds={CLASS_TEXT: "text"}, encoders=content.encoders)
+    return _write_array(draft, CLASS_TEXT, rows, as_items)
 
 
 def _write_array(draft: Path, name: str, array: Array, content: Content) -> ArrayInfo:

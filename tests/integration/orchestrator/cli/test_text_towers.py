@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+import metafleet
+from metafleet.encoders.class_texts import ClassTexts
 from metafleet.encoders.registry import get_encoder
+from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.orchestrator.cli.main import main
+from tests.colour_words import RGB, draw
 from tests.menagerie import make_classes
 from tests.unit.metafleet.encoders import tiny_models as tiny
 from tests.vision_libraries import use_vision_libraries
@@ -18,28 +22,39 @@ from tests.vision_libraries import use_vision_libraries
 use_vision_libraries()
 import open_clip  # noqa: E402
 
-_OWN = """
-import numpy as np
+_RUN = """
+name = "named"
 
-from metafleet.encoders.base import PretrainedEncoder
+[data]
+name = "folder"
+imported = "named"
 
+[episodes]
+n_way = 2
+k_shot = 1
+n_query = 2
+class_text = true
 
-class Pair(PretrainedEncoder):
-    name, kinds, logit_scale = "pair", frozenset(("image", "text")), 10.0
+[model]
+name = "raw"
 
-    def reading(self, kind):
-        return {"max_bytes": 64} if kind == "text" else {"side": 8, "channels": 3}
+[learner]
+name = "text_prototypes"
+scale = 10
 
-    def identity(self):
-        return {"version": 1}
+[outer]
+steps = 4
+lr = 0.5
+meta_batch_size = 4
 
-    def n_features(self, shape):
-        return 4
+[validation]
+every = 2
+episodes = 4
 
-    def encode(self, items):
-        mean = items.reshape(len(items), -1).mean(axis=1, keepdims=True, dtype=np.float32)
-        return np.cos(mean * np.arange(1, 5, dtype=np.float32)).astype(np.float32)
+[test]
+episodes = 4
 """
+OWN = "ownpair.towers:ColourWords"
 
 
 @pytest.fixture
@@ -51,7 +66,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("METAFLEET_ALLOWED_PACKAGES", "ownpair")
     (tmp_path / "ownpair").mkdir()
     (tmp_path / "ownpair" / "__init__.py").write_text("")
-    (tmp_path / "ownpair" / "towers.py").write_text(_OWN)
+    (tmp_path / "ownpair" / "towers.py").write_text("from tests.colour_words import ColourWords\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     make_classes(tmp_path / "pets", range(0, 12, 5), n_items=2, seed=1)
     tiny.write_open_clip(tmp_path / "clip")
@@ -111,14 +126,46 @@ def test_zero_shot_gives_the_probabilities_of_open_clip(
 def test_examples_and_names_of_a_users_encoder_become_a_model(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = ["--encoder", "image=ownpair.towers:Pair", "--head", "lp_plus_plus"]
-    adapt = ["adapt", *own, "--set", "head.steps=20", "--support", "pets", "--out", "own.model"]
+    draw(home / "colours", RGB, n=2, seed=1)
+    own = ["--encoder", f"image={OWN}", "--head", "lp_plus_plus"]
+    adapt = ["adapt", *own, "--set", "head.steps=20", "--support", "colours", "--out", "own.model"]
     assert main(adapt) == 0
-    assert "own.model: 3 classes from 6 examples" in capsys.readouterr().out
+    assert "own.model: 8 classes from 16 examples" in capsys.readouterr().out
 
-    assert main(["predict", "own.model", "pets", "--out", "labels.csv"]) == 0
+    assert main(["predict", "own.model", "colours", "--out", "labels.csv"]) == 0
+    assert "16 of 16 items with a known class" in capsys.readouterr().err
+    assert main(["export", "own.model", "--onnx", "--out", "own.onnx"]) == 0
     names = ["adapt", "own.model", "--classes", "cat,dog", "--out", "zs.model"]
     assert "learner 'lp_plus_plus' needs examples" in refused(capsys, *names)
+
+
+def test_a_run_learns_the_weight_of_names_and_its_model_reads_new_names(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colours = list(RGB)
+    for split, chosen in {"train": colours[:4], "val": colours[4:6], "test": colours[6:]}.items():
+        draw(home / "named" / split, {name: RGB[name] for name in chosen}, n=4, seed=1)
+    (home / "named.toml").write_text(_RUN)
+    options = [f"image.encoder={OWN}", f"class_text.encoder={OWN}"]
+    options += ['class_text.prompts=["{} thing"]']
+    given = [word for option in options for word in ("--set", option)]
+    assert main(["data", "import", "named", *given]) == 0
+    assert main(["data", "inspect", "named"]) == 0
+    assert "encoder of class_text" in capsys.readouterr().out
+
+    assert main(["submit", "named.toml", "--in-process"]) == 0
+
+    draw(home / "new", {name: RGB[name] for name in ("cyan", "red", "blue")}, n=1, seed=2)
+    draw(home / "later", {name: RGB[name] for name in ("cyan", "red", "blue")}, n=3, seed=3)
+    assert main(["adapt", "latest", "--support", "new", "--out", "new.model"]) == 0
+    capsys.readouterr()
+    assert main(["predict", "new.model", "later", "--out", "labels.csv"]) == 0
+    assert "9 of 9 items with a known class" in capsys.readouterr().err
+    model = metafleet.load_model("new.model", allowed_packages=["ownpair"])
+    assert isinstance(model, AdaptedModel) and model.support is not None
+    assert float(model.learned.state.params["text.mix"]) != 0.0  # a weight other than 0.5
+    texts = ClassTexts(OWN, ("{} thing",)).embed(["blue", "cyan", "red"])
+    np.testing.assert_allclose(model.support.inputs["class_text"], texts, rtol=1e-6)
 
 
 def test_what_does_not_go_with_names_is_one_line(

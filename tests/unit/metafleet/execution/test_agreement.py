@@ -14,6 +14,7 @@ from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.learners.registry import LEARNERS
 from metafleet.params import MetaState, digest
+from tests.learning_cases import NAMED
 from tests.unit.metafleet.few_shot import (
     TINY_CONV4,
     TINY_MLP,
@@ -38,7 +39,7 @@ SHORT: dict[str, dict[str, Any]] = {
 TRACEABLE = sorted(
     name
     for name in LEARNERS
-    if name != "nearest_prototype"  # which learns nothing
+    if name not in {"nearest_prototype", *NAMED}  # the first learns nothing
     and issubclass(LEARNERS[name], EpisodicLearner)
     and LEARNERS[name].is_traceable
 )

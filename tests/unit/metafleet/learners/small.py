@@ -6,6 +6,7 @@ from typing import Any
 from metafleet.episode import Episode
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.registry import LEARNERS
+from tests.learning_cases import NAMED
 from tests.unit.metafleet.few_shot import TINY_MLP, classification_episode, make_learner
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -30,13 +31,14 @@ def made(name: str, episode: Episode, model: dict[str, Any] = TINY_MLP, **option
     return make_learner(episode, model=model, learner=learner)
 
 
+PLAIN = [name for name in LEARNERS if name not in NAMED]
 SHIFTING = {"multilabel_protonet"}
 """Learners with a parameter that moves the logits of all classes alike, of which no class depends:
 their gradient is tested with several labels an item."""
 DIFFERENTIATED = [
     name
     for name, kind in LEARNERS.items()
-    if name not in SHIFTING
+    if name not in SHIFTING | NAMED
     and getattr(kind, "meta_gradient", None) is EpisodicLearner.meta_gradient
     and made(name, classification_episode()).init_state(1).params
 ]

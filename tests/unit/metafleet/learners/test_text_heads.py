@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 
 from metafleet.episode import CLASS_TEXT, Episode, EpisodeShape, ExampleSet, presence_key
 from metafleet.errors import ConfigError, DataError
+from metafleet.execution.making import make_execution
 from metafleet.learners.lp_plus_plus import LpPlusPlusOptions, blended_weights
 from metafleet.learners.registry import LEARNERS, build_learner
 from metafleet.models.registry import model_factory
@@ -282,6 +283,37 @@ def test_a_head_on_learned_embeddings_has_their_gradient(name: str) -> None:
 
     found = sum(float((grads[n] * towards[n]).sum()) for n in params)
     assert found == pytest.approx((loss(1e-6) - loss(-1e-6)) / 2e-6, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_answers_have_the_same_bits_and_depend_on_no_order(name: str) -> None:
+    episode, learner = episode_of(seed=8), head_of(name)
+    expected = logits_of(learner, episode)
+    assert np.array_equal(logits_of(head_of(name), episode), expected)
+    order = torch.tensor([5, 0, 7, 3, 1, 6, 2, 4])
+    support = ExampleSet(
+        {n: v[order] for n, v in episode.support.inputs.items()}, episode.support.targets[order]
+    )
+    shuffled = logits_of(learner, Episode(support, episode.query, N_WAY))
+    np.testing.assert_allclose(shuffled, expected, rtol=1e-8, atol=1e-8)
+    renamed = ExampleSet(episode.support.inputs, (episode.support.targets + 1) % N_WAY)
+    found = logits_of(learner, Episode(renamed, episode.query, N_WAY))
+    np.testing.assert_allclose(np.roll(found, -1, axis=1), expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_episodes_mapped_together_have_the_results_of_single_ones(name: str) -> None:
+    options = {"steps": 5} if name == "lp_plus_plus" else {}
+    learner = head_of(name, model={"name": "adapter", "modality": "image"}, **options)
+    episodes = [episode_of((2, 2, 2, 2), seed=seed) for seed in range(3)]
+    state = learner.init_state(1)
+    state = MetaState({n: p.double() + 0.1 for n, p in state.params.items()}, {})
+
+    found = make_execution("vmap", learner).gradient(state, episodes)
+
+    expected = make_execution("autograd", learner).gradient(state, episodes)
+    for key in state.params:
+        torch.testing.assert_close(found.grads[key], expected.grads[key], rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", HEADS)
