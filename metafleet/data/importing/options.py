@@ -92,7 +92,10 @@ class FolderOptions:
         is_apart = is_short and not any(character.isalnum() for character in separator)
         expected = 'up to 8 characters that are no letters or digits, such as ";"'
         require(is_apart, "label_separator", separator, expected)
-        is_single = not (separator and self.class_text.encoder)
+        names = self.class_text
+        is_read = names.encoder != "" or names == NO_CLASS_TEXTS
+        require(is_read, "class_text.prompts", list(names.prompts), "an encoder to go with them")
+        is_single = not (separator and names.encoder)
         require(is_single, "label_separator", separator, '"" with class_text.encoder')
         is_distinct = len(set(self.modalities)) == len(self.modalities)
         require(is_distinct, "modalities", list(self.modalities), "different modalities")
