@@ -80,7 +80,7 @@ def _named_by(model: KeptModel) -> str:
         return ""
     encoder, prompts = names.tower.options["encoder"], map(plain, names.prompts)
     shown = "; ".join(prompts)
-    return f" {plain(_last_part(str(encoder)))} encodes the names of the classes as: {shown}"
+    return f" {plain(without_folder(str(encoder)))} encodes the names of the classes as: {shown}"
 
 
 def _noun(model: KeptModel) -> str:

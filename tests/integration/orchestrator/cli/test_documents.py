@@ -18,6 +18,8 @@ from tests.page_blocks import Reader, blocks_of
 from tests.paths import REPOSITORY
 from tests.spectra import make_spectra
 from tests.topics import write_topics
+from tests.unit.metafleet.encoders.tiny_models import write_open_clip
+from tests.vision_libraries import use_vision_libraries
 
 DOCS = REPOSITORY / "docs"
 README = REPOSITORY / "README.md"
@@ -25,6 +27,7 @@ TUTORIALS = [f"tutorials/{name}.md" for name in ("first-run", "first-data", "fir
 GUIDES = [
     *("own-folders", "using-models", "scripts", "learners", "modules", "own-data", "own-kinds"),
     *("uncertainty", "serving", "several-labels", "without-a-run", "encoders", "finding-runs"),
+    "names",
 ]
 READINGS = {
     "README": [README],
@@ -70,6 +73,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in (*(home / "pictures").rglob("*"), *(home / "new-pictures").rglob("*")):
         if path.suffix in (".wav", ".txt"):
             path.unlink()
+    use_vision_libraries()
+    write_open_clip(home / "clip")
     make_spectra(home / "minerals", range(10), items=4)
     make_spectra(home / "new-minerals", range(10, 12), items=3)
     make_spectra(home / "unknown", range(10, 12), items=4)
