@@ -117,11 +117,9 @@ class OwnEncoder(PretrainedEncoder):
         found = self._own.logit_scale
         if found is None:
             return None
-        is_factor = isinstance(found, float | int) and 0 < found < float("inf")
-        if not is_factor or "text" not in self.kinds:
+        if not isinstance(found, float | int) or not 0 < found < float("inf"):
             raise ConfigError(
-                f"encoder {self.name!r} has logit_scale={found!r:.40} and kinds "
-                f"{sorted(self.kinds)}; expected a number above 0, and the kind 'text'"
+                f"encoder {self.name!r} has logit_scale={found!r:.40}; expected a number above 0"
             )
         return float(found)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from metafleet.episode import CLASS_TEXT, EpisodeShape
 from metafleet.errors import ConfigError, ModelError
-from metafleet.inference.class_text import ClassTextSpec
+from metafleet.inference.class_text_spec import ClassTextSpec
 from metafleet.inference.input_spec import InputSpec
 from metafleet.learners.base import Learner
 from metafleet.learners.registry import build_learner
@@ -62,7 +62,11 @@ class Blueprint:
                     f"the model has no input {modality!r:.40}; its inputs are: {known}"
                 )
         moved = {name: self.inputs[name].with_encoder(name, it) for name, it in encoders.items()}
-        return replace(self, inputs={**self.inputs, **moved})
+        names = self.class_text
+        for modality, name in encoders.items():  # the tower of names is in the same folder
+            if names is not None and names.is_of(self.inputs[modality]):
+                names = names.with_encoder(name)
+        return replace(self, inputs={**self.inputs, **moved}, class_text=names)
 
     def with_light_and_dark_swapped(self) -> "Blueprint":
         """Return the blueprint for pictures whose light and dark are swapped against training."""

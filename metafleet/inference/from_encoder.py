@@ -17,7 +17,7 @@ from metafleet.encoders.weights import version_of
 from metafleet.episode import CLASS_TEXT, META_TEST, EpisodeShape
 from metafleet.errors import ConfigError
 from metafleet.inference.blueprint import Blueprint
-from metafleet.inference.class_text import ClassTextSpec
+from metafleet.inference.class_text_spec import ClassTextSpec
 from metafleet.inference.input_spec import InputSpec
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.provenance import Provenance

@@ -15,7 +15,7 @@ from metafleet.data.registry import open_data
 from metafleet.episode import CLASS_TEXT
 from metafleet.errors import ConfigError
 from metafleet.inference.brightness import mean_brightness
-from metafleet.inference.class_text import ClassTextSpec
+from metafleet.inference.class_text_spec import ClassTextSpec
 from metafleet.inference.input_spec import InputSpec
 
 

@@ -54,7 +54,8 @@ def is_of_encoders(model: KeptModel) -> bool:
     """Return whether the model is made of pretrained encoders and a head, without any training."""
     learned = model.learned
     is_encoded = any(spec.is_encoded for spec in learned.blueprint.inputs.values())
-    return is_encoded and not learned.origin.run and not learned.state.params
+    is_untrained = not learned.state.params or learned.blueprint.class_text is not None
+    return is_encoded and not learned.origin.run and is_untrained
 
 
 def without_folder(encoder: str) -> str:

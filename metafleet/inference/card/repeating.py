@@ -50,6 +50,9 @@ def _digests(model: KeptModel) -> Iterator[tuple[str, str]]:
     for name, spec in learned.blueprint.inputs.items():
         if spec.encoder:
             yield f"encoder of `{name}`", plain(describe_identity(spec.encoder))
+    if learned.blueprint.class_text is not None:
+        tower = learned.blueprint.class_text.tower
+        yield "encoder of the names of classes", plain(describe_identity(tower.encoder))
 
 
 def _adapting(model: KeptModel) -> Iterator[str]:
@@ -60,12 +63,23 @@ def _adapting(model: KeptModel) -> Iterator[str]:
     for kind, spec in blueprint.inputs.items():
         yield from ("--encoder", f"{kind}={without_folder(str(spec.options['encoder']))}")
     yield from ("--head", str(head.pop("name")))
+    names = blueprint.class_text
+    for prompt in () if names is None else names.prompts:
+        yield from ("--prompt", prompt)
     tables = {"head": head} | {kind: _changed(spec) for kind, spec in blueprint.inputs.items()}
     for table_name, options in tables.items():
         for option, value in options.items():
             written = value if isinstance(value, str) else json.dumps(value)
             yield from ("--set", f"{table_name}.{option}={written}")
-    yield from ("--support", "FOLDER", "--out", "NEW-MODEL")
+    yield from (*_classes(model), "--out", "NEW-MODEL")
+
+
+def _classes(model: KeptModel) -> tuple[str, str]:
+    """Return the option that gives the examples, or the names of classes without examples."""
+    if not model.classes or any(model.classes.values()):
+        return "--support", "FOLDER"
+    joined = ",".join(model.classes)
+    return "--classes", "FILE" if any("," in name for name in model.classes) else joined
 
 
 def _changed(spec: InputSpec) -> dict[str, Any]:

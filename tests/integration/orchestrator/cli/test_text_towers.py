@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import metafleet
+from metafleet.encoders import registry
 from metafleet.encoders.class_texts import ClassTexts
 from metafleet.encoders.registry import get_encoder
 from metafleet.inference.adapted_model import AdaptedModel
@@ -70,7 +71,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path))
     make_classes(tmp_path / "pets", range(0, 12, 5), n_items=2, seed=1)
     tiny.write_open_clip(tmp_path / "clip")
-    get_encoder.cache_clear()
+    registry._made.cache_clear()
     yield tmp_path
     for module in [each for each in sys.modules if each.partition(".")[0] == "ownpair"]:
         del sys.modules[module]
@@ -121,6 +122,25 @@ def test_zero_shot_gives_the_probabilities_of_open_clip(
         scale = model.logit_scale.detach().exp()
         expected = torch.softmax(scale * cosines, dim=0).max()
         assert float(row["probability"]) == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_the_card_repeats_the_model_and_a_moved_encoder_reads_new_names(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder = ["--encoder", f"image=open_clip:{home / 'clip'}", "--head", "zero_shot"]
+    given = ["--prompt", "a {}", "--classes", "small cat,dog", "--out", "zs.model"]
+    assert main(["adapt", *encoder, *given]) == 0
+    card = (home / "zs.model" / "README.md").read_text()
+    assert "--head zero_shot --prompt 'a {}' --set head.scale=" in card
+    assert "--classes 'small cat,dog' --out NEW-MODEL" in card
+    (home / "clip").rename(home / "moved")
+    registry._made.cache_clear()
+    other = ["adapt", "zs.model", "--classes", "cat,bird", "--out", "other.model"]
+    assert "has moved, give --encoder image=open_clip:PATH" in refused(capsys, *other)
+
+    assert main([*other, "--encoder", f"image=open_clip:{home / 'moved'}"]) == 0
+
+    assert main(["predict", "other.model", "pets", "--out", "labels.csv"]) == 0
 
 
 def test_examples_and_names_of_a_users_encoder_become_a_model(

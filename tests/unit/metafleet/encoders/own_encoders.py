@@ -28,6 +28,10 @@ class Colours(PretrainedEncoder):
         return found.astype(np.float32)
 
 
+class Scaled(Colours):
+    logit_scale = -1.0
+
+
 class Narrow(Colours):
     def encode(self, items):
         return np.zeros((len(items), 2), np.float32)

@@ -143,6 +143,8 @@ def test_both_towers_give_vectors_of_one_space(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, read.pooler_output, atol=1e-4)
     assert images.n_features((3, 32, 32)) == texts.n_features((4096,)) == 8
     assert images.reading("image")["crop_share"] == 0.8
+    assert images.logit_scale == texts.logit_scale == float(model.logit_scale.detach().exp())
+    assert get_encoder(f"hf:{tiny.write_vit(tmp_path / 'one')}", kind="image").logit_scale is None
 
 
 def test_the_identity_covers_every_file_and_no_path(tmp_path: Path) -> None:

@@ -140,3 +140,9 @@ def test_another_kind_is_refused(package: str) -> None:
 
     with pytest.raises(ConfigError, match="takes image; expected one that takes text"):
         get_encoder(f"{package}.colours:Colours", kind="text")
+
+
+def test_a_wrong_factor_of_cosines_is_one_line(package: str) -> None:
+    assert _get(package, "Colours").logit_scale is None
+    with pytest.raises(ConfigError, match=r"logit_scale=-1\.0; expected a number above 0"):
+        _ = _get(package, "Scaled").logit_scale

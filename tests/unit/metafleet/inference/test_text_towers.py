@@ -30,7 +30,7 @@ def packaged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two encoders that need no weights, as if they came in packages."""
     made = {"colour-words": ColourWords, "no-tower": NoTower}
     monkeypatch.setattr(registry, "PACKAGED", {**registry.PACKAGED, **made})
-    registry.get_encoder.cache_clear()
+    registry._made.cache_clear()
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ SHAPE = EpisodeShape(n_way=3, k_shot=2, n_query=1, class_text=True)
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """Options of a folder of colours, whose names are encoded."""
     monkeypatch.setattr(registry, "PACKAGED", {**registry.PACKAGED, "colour-words": ColourWords})
-    registry.get_encoder.cache_clear()
+    registry._made.cache_clear()
     draw(tmp_path / "colours" / "train", RGB, n=3, seed=1)
     return {
         "name": "folder",
