@@ -43,8 +43,9 @@ class ClassTexts:
     def __post_init__(self) -> None:
         require(len(self.prompts) > 0, "prompts", list(self.prompts), "one prompt or more")
         for prompt in self.prompts:
-            has_slot = SLOT in prompt
-            require(has_slot, "prompt", prompt, f'a text with {SLOT}, such as "{DEFAULT_PROMPT}"')
+            is_prompt = SLOT in prompt and prompt.isprintable()
+            expected = f'a line of text with {SLOT}, such as "{DEFAULT_PROMPT}"'
+            require(is_prompt, "prompt", prompt, expected)
 
     def embed(self, names: Sequence[str]) -> Array:
         """Return features of classes, float32 [n, d], each of length 1.

@@ -4,7 +4,9 @@ The folder contains ``open_clip_config.json``, ``open_clip_model.safetensors``, 
 unless the model uses CLIP's tokenizer. Source: Radford et al. 2021, arXiv:2103.00020.
 """
 
-from collections.abc import Mapping
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -59,7 +61,7 @@ class _OpenClip(FolderEncoder):
         folder, library = self._folder.checked(), self._library
         self._folder.require_depth(self._config)
         made = {"model_name": f"local-dir:{folder}", "load_weights": False}
-        with self._folder.loading():
+        with self._folder.loading(), _quiet():
             with on_meta():
                 require_room(self.name, library.create_model(**made, device="meta"))
             model = library.create_model(**made)
@@ -73,6 +75,20 @@ class _OpenClip(FolderEncoder):
     def logit_scale(self) -> float | None:
         """The factor of cosines that the model learned."""
         return float(self._model.logit_scale.detach().exp())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Suppress the warning that a model has no weights, which are loaded later in the block."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "open_clip" not in record.pathname
+
+    logging.root.addFilter(is_other)  # open_clip logs to the root logger
+    try:
+        yield
+    finally:
+        logging.root.removeFilter(is_other)
 
 
 class OpenClipImages(_OpenClip):

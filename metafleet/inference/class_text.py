@@ -5,10 +5,35 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from metafleet.data.importing.class_names import composed, is_printable, plain
 from metafleet.episode import CLASS_TEXT, presence_key
-from metafleet.episodes.class_names import name_bytes
+from metafleet.episodes.class_names import name_bytes, words_of
+from metafleet.errors import ConfigError
 from metafleet.inference.blueprint import Blueprint
 from metafleet.problem import Problem
+
+
+def checked_names(given: Sequence[str]) -> list[str]:
+    """Return names of classes in NFC, without spaces around them.
+
+    Raises:
+        ConfigError: names are too few, equal, or empty, or a model would read them alike.
+    """
+    names = [composed(name.strip()) for name in given]
+    for name in names:
+        if not (is_printable(name) and words_of(name).strip()):
+            raise ConfigError(f"the name {name!r:.80} of a class; expected printable words")
+    if len(set(names)) < max(2, len(names)):
+        raise ConfigError(f"classes={names!r:.80}; expected 2 or more different names")
+    first: dict[str, str] = {}
+    for name in names:
+        known = first.setdefault(plain(words_of(name)), name)
+        if known != name:
+            raise ConfigError(
+                f"classes {known!r:.80} and {name!r:.80} differ only in case, spaces, underscores, "
+                "dashes or slashes; give names of different words"
+            )
+    return names
 
 
 def with_class_text(

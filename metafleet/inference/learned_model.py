@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from metafleet.calibration.calibration import Calibration
-from metafleet.data.importing.class_names import composed, find_twins
+from metafleet.data.importing.class_names import find_twins
 from metafleet.data.summary import Progress, no_progress
 from metafleet.episode import CLASS_TEXT, ExampleSet, presence_key
 from metafleet.errors import ConfigError, DataError
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.blueprint import Blueprint
-from metafleet.inference.class_text import with_class_text
+from metafleet.inference.class_text import checked_names, with_class_text
 from metafleet.inference.decoded_items import Items
 from metafleet.inference.given_tensors import check_support, complete_support
 from metafleet.inference.items import (
@@ -199,24 +199,19 @@ class LearnedModel:
             names: 2 or more different names, in the order of the logits.
 
         Raises:
-            ConfigError: the learner needs examples, or names are too few, equal, empty, or too
-                long for the encoder.
-            DataError: two names differ only in case or spaces.
+            ConfigError: the learner needs examples, or names are too few, equal, empty, not
+                printable, or too long for the encoder.
             DataMissingError, ModelError: the encoder is not on this machine, or it is another one.
         """
         learned = self._as_base()
-        blueprint, classes = learned.blueprint, [composed(name.strip()) for name in names]
+        blueprint = learned.blueprint
         if not isinstance(learned.learner, ZeroShot):
             raise ConfigError(
                 f"learner {blueprint.learner['name']!r} needs examples of each class, not only "
                 "names; give a support set, or choose 'zero_shot'"
             )
+        classes = checked_names(names)
         n = len(classes)
-        if n < 2 or len(set(classes)) < n or not all(classes):
-            raise ConfigError(
-                f"classes={classes!r:.80}; expected 2 or more different names, none empty"
-            )
-        _refuse_twins("the names", classes)
         nothing = {name: torch.zeros(n, *it.shape) for name, it in blueprint.inputs.items()}
         support = ExampleSet(with_class_text(blueprint, nothing, classes), torch.arange(n))
         memory = memorise(learned.learner, learned.state, support, n)
@@ -316,9 +311,9 @@ def _answer(kept: KeptModel, inputs: Mapping[str, Tensor]) -> Tensor:
     return Probe(learned.blueprint, learned.learner, learned.state).outputs(inputs)
 
 
-def _refuse_twins(where: object, classes: Iterable[str]) -> None:
+def _refuse_twins(path: Path, classes: dict[str, int]) -> None:
     for first, second in find_twins(classes):
         raise DataError(
-            f"{where}: class {second!r} is there twice, also as {first!r}; give both one name, or "
+            f"{path}: class {second!r} is there twice, also as {first!r}; give both one name, or "
             "names that differ in more than case and spaces"
         )

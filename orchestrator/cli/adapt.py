@@ -104,10 +104,11 @@ def adapt(  # noqa: PLR0913 - options of one command
     require_one_base(base, encoders, head, prompts, assignments)
     check_free(out, force=force)
     _check_examples(base, support, classes, queue, batch_norm)
+    names = None if classes is None else read_classes(classes)
     settings = load_settings()
     allow_fetching(settings.fetch_weights != "never")
     run = None
-    if support is None and classes is None:
+    if support is None and names is None:
         assert base is not None
         model = _adapted(settings, base, encoders)
     else:
@@ -125,7 +126,7 @@ def adapt(  # noqa: PLR0913 - options of one command
             require_files(learned.learned.blueprint)
         if batch_norm is not None:
             learned = learned.with_batch_norm(batch_norm, settings.allowed_packages)
-        model = _learn_classes(learned, support, classes, options)
+        model = _learn_classes(learned, support, names, options)
     if queue is not None:
         with progress_bar() as progress:
             model = correct(model, queue, options, progress=progress)
@@ -157,12 +158,12 @@ def _check_examples(
 
 
 def _learn_classes(
-    learned: LearnedModel, support: Path | None, classes: str | None, options: ReadOptions
+    learned: LearnedModel, support: Path | None, names: list[str] | None, options: ReadOptions
 ) -> AdaptedModel:
     """Adapt to examples, or to names of classes."""
     if support is None:
-        assert classes is not None
-        return learned.adapt_to_names(read_classes(classes))
+        assert names is not None
+        return learned.adapt_to_names(names)
     with progress_bar() as progress:
         return learned.adapt(support, options, progress=progress)
 

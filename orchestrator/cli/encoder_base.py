@@ -1,5 +1,6 @@
 """Options of `metafleet adapt` that replace the run by pretrained encoders."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,17 @@ def read_classes(given: str) -> list[str]:
     """Return names of classes, given names separated by commas, or a file with one on each line.
 
     Raises:
+        ConfigError: there is one name only, and no such file.
         DataError: the file cannot be read as text.
     """
-    path = Path(given).expanduser()
-    if "," in given or not path.is_file():
+    if "," in given:
         return given.split(",")
+    path = Path(os.path.expanduser(given))
+    if not os.path.isfile(path):
+        raise ConfigError(
+            f"--classes {given!r:.80} is neither a file nor several names; give names separated by "
+            "commas, or a file with a name on each line"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -98,6 +98,7 @@ def test_zero_shot_gives_the_probabilities_of_open_clip(
     assert "zs.model: 3 classes from their names, without examples\n  small cat\n" in said.out
     assert "head zero_shot, names as 'a photo of a {}.' and 'a {}'; nothing is" in said.err
 
+    assert "No pretrained weights" not in said.err  # open_clip warns before the weights are read
     assert main(["predict", "zs.model", "pets", "--out", "labels.csv"]) == 0
 
     model = tiny.write_open_clip(home / "again")
@@ -122,6 +123,22 @@ def test_zero_shot_gives_the_probabilities_of_open_clip(
         scale = model.logit_scale.detach().exp()
         expected = torch.softmax(scale * cosines, dim=0).max()
         assert float(row["probability"]) == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_zero_shot_reads_the_names_of_a_folder(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapt = ["adapt", "--encoder", "image=open_clip:clip", "--head", "zero_shot"]
+    names = sorted(path.name for path in (home / "pets").iterdir())
+    assert main([*adapt, "--support", "pets", "--out", "folder.model"]) == 0
+    assert f"{len(names)} classes from their names" in capsys.readouterr().out
+    assert main([*adapt, "--classes", ",".join(names), "--out", "names.model"]) == 0
+    for model in ("folder", "names"):
+        assert main(["predict", f"{model}.model", "pets", "--out", f"{model}.csv"]) == 0
+
+    assert (home / "folder.csv").read_text() == (home / "names.csv").read_text()
+    with (home / "folder.csv").open() as handle:
+        assert {row["label"] for row in csv.DictReader(handle)} <= set(names)
 
 
 def test_the_card_repeats_the_model_and_a_moved_encoder_reads_new_names(
@@ -199,7 +216,7 @@ def test_what_does_not_go_with_names_is_one_line(
     assert "'cosine_prototypes' needs examples of each class" in last_refused(
         capsys, *adapt, *out, "--classes", "cat,dog"
     )
-    assert "prompt='no slot'; expected a text with {}" in refused(
+    assert "prompt='no slot'; expected a line of text with {}" in refused(
         capsys, *zero, "--classes", "cat,dog", "--prompt", "no slot"
     )
     long = "a very long prompt that says far more than the model reads of {}"
@@ -208,6 +225,12 @@ def test_what_does_not_go_with_names_is_one_line(
     )
     assert "--prompt a {} goes with --encoder" in refused(
         capsys, "adapt", "latest", "--prompt", "a {}", "--support", "pets", *out
+    )
+    for name in ("absent.txt", "x" * 300):
+        assert "is neither a file nor several names" in refused(capsys, *zero, "--classes", name)
+    (home / "damaged.txt").write_bytes(b"cat\n\xff\n")
+    assert "damaged.txt cannot be read as text" in refused(
+        capsys, *zero, "--classes", "damaged.txt"
     )
     lite = ("adapt", "--encoder", "image=package:efficientnet-lite0", "--head", "zero_shot", *out)
     assert "no text tower" in refused(capsys, *lite, "--classes", "cat,dog")

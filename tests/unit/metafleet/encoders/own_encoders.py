@@ -28,10 +28,6 @@ class Colours(PretrainedEncoder):
         return found.astype(np.float32)
 
 
-class Scaled(Colours):
-    logit_scale = -1.0
-
-
 class Narrow(Colours):
     def encode(self, items):
         return np.zeros((len(items), 2), np.float32)
@@ -73,6 +69,10 @@ class Demanding(Colours):
 class NotFinite(Colours):
     def encode(self, items):
         return np.full((len(items), 3), np.nan, np.float32)
+
+
+class Scaled(Colours):
+    logit_scale = -1.0
 
 
 class Plain:

@@ -108,6 +108,7 @@ def test_pictures_and_texts_have_the_features_of_open_clip(tmp_path: Path) -> No
         np.testing.assert_allclose(seen, model.encode_image(pixels), atol=1e-4)
         words = model.encode_text(tokenizer(["a photo of a dog", "rain"]))
         np.testing.assert_allclose(read, words, atol=1e-4)
+    assert texts.logit_scale == pytest.approx(float(model.logit_scale.detach().exp()))
     assert texts.n_features((4096,)) == 8
     assert texts.too_long(tiny.texts("rain " * 10, "rain " * 11)) == 1
 
