@@ -3,9 +3,12 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from metafleet.encoders.fetching import fetching
 
 # as in an activated environment: hints name the command as it can be typed
 os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
@@ -27,6 +30,13 @@ FEW_CODES = [
     *range(0x410, 0x420),  # Cyrillic
     *range(0x531, 0x541),  # Armenian
 ]
+
+
+@pytest.fixture(autouse=True)
+def downloads() -> Iterator[None]:
+    """Let no test allow downloads to the tests after it, as `metafleet adapt` does in a process."""
+    with fetching(False):
+        yield
 
 
 @pytest.fixture

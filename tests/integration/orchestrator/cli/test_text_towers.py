@@ -171,7 +171,7 @@ def test_examples_and_names_of_a_users_encoder_become_a_model(
 
     assert main(["predict", "own.model", "colours", "--out", "labels.csv"]) == 0
     assert "16 of 16 items with a known class" in capsys.readouterr().err
-    assert main(["export", "own.model", "--onnx", "--out", "own.onnx"]) == 0
+    assert main(["export", "own.model", "--onnx", "--without-encoder", "--out", "own.onnx"]) == 0
     names = ["adapt", "own.model", "--classes", "cat,dog", "--out", "zs.model"]
     assert "learner 'lp_plus_plus' needs examples" in refused(capsys, *names)
 

@@ -11,7 +11,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from metafleet.data.decoding.image import ImageDecoder, ImageOptions
-from metafleet.encoders.fetching import fetching
 from metafleet.encoders.registry import get_encoder
 from metafleet.errors import ConfigError, DataCorruptError, DataMissingError, MetafleetError
 from tests.unit.metafleet.encoders import tiny_models as tiny
@@ -348,7 +347,7 @@ def test_a_damaged_preprocessor_is_one_line(
     ],
 )
 def test_a_name_without_a_model_is_one_line(place: str, kind: str, told: str) -> None:
-    with fetching(False), pytest.raises(MetafleetError) as caught:
+    with pytest.raises(MetafleetError) as caught:
         get_encoder(f"hf:{place}", kind=kind).identity()
 
     assert told in str(caught.value)
