@@ -10,7 +10,6 @@ complete. Nothing is unpickled. Sizes, digests and names are checked against mod
 tensor is allocated.
 """
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -25,7 +24,7 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor
 
-from metafleet.digests import json_sha256
+from metafleet.digests import MOST_LEVELS, is_deep, json_sha256
 from metafleet.errors import ModelError
 from metafleet.files import sync
 from metafleet.params import Params
@@ -153,7 +152,7 @@ def write_model(  # noqa: PLR0913 - parts of one folder
     text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     files = {_TENSORS: data, **copies, _HEADER: text.encode(), _CARD: readme}
     try:
-        _write_folder(folder.absolute(), files, check)
+        _write_folder(Path(os.path.realpath(folder)), files, check)
     except OSError as error:
         raise ModelError(
             f"{folder} cannot be written ({error.strerror or error}); free space, or choose "
@@ -179,6 +178,10 @@ def read_header(folder: Path) -> dict[str, Any]:
     try:
         header = json.loads(text)
         found = (header["format"], header["version"])
+        if is_deep(header):
+            raise ValueError(f"more than {MOST_LEVELS} levels of lists and tables")
+        json.dumps(header, allow_nan=False)  # raises ValueError for NaN and 1e999
+        digest = _digest(header)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelError(f"{path} is damaged, or no model of ours ({error!r:.80})") from error
     if found != (FORMAT, VERSION):
@@ -186,7 +189,7 @@ def read_header(folder: Path) -> dict[str, Any]:
             f"{path} has format {found[0]!r:.40} {found[1]!r:.20}; this version reads {FORMAT!r} "
             f"{VERSION}"
         )
-    if _digest(header) != header.get("digest"):
+    if digest != header.get("digest"):
         raise ModelError(f"{path} is damaged: it does not hash to its digest; make the model again")
     return dict(header)
 
@@ -247,7 +250,7 @@ def check_file(path: Path, promised: Mapping[str, Any]) -> None:
         raise ModelError(f"{path} is no plain file; make the model again")
     size = found.st_size
     if size != promised["bytes"]:
-        raise ModelError(f"{path} has {size} bytes; {promised['bytes']} were written: damaged")
+        raise ModelError(f"{path} has {size} bytes; {promised['bytes']!r:.40} were written: damaged")
     sha = hashlib.sha256()
     with path.open("rb") as handle:
         while chunk := handle.read(_CHUNK_BYTES):
@@ -293,13 +296,10 @@ def _write_folder(folder: Path, files: Mapping[str, bytes], check: Callable[[Pat
         check(partial)
         if folder.exists():
             folder.rename(old)
-        try:
-            partial.rename(folder)
-        except OSError:
-            with contextlib.suppress(OSError):
-                old.rename(folder)
-            raise
+        partial.rename(folder)
         sync(folder.parent)
     finally:
+        if old.exists() and not folder.exists():  # an error or Ctrl-C between the two renames
+            old.rename(folder)
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -136,6 +136,39 @@ def test_a_full_disk_leaves_nothing_new_and_keeps_what_was_there(
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "broken")])
+def test_a_model_is_kept_if_moving_the_new_one_into_place_fails(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    model, before, rename = load_model(saved), files_of(saved), Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if path.name.endswith(".old") or target.name.endswith(".old"):
+            return rename(path, target)
+        raise error
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises((KeyboardInterrupt, ModelError)):
+        model.save(saved, force=True)
+
+    assert files_of(saved) == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_link_to_a_model_stays_a_link_when_the_model_is_replaced(
+    saved: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(saved)
+    other = learned("image", learner={"name": "maml", "inner_lr": 0.01})
+
+    other.save(link, force=True)
+
+    assert link.is_symlink()
+    assert isinstance(load_model(saved), LearnedModel)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "model"]
+
+
 @pytest.mark.parametrize("trained", ["transductive", "support", "running", "none"])
 def test_every_batch_norm_mode_is_kept_and_read_again_or_refused(
     tmp_path: Path, trained: BatchNormMode
