@@ -13,13 +13,11 @@ from typing import Any, Final
 
 from celery import Celery
 
+from metafleet.digests import is_deep
 from metafleet.errors import OversizedError, SchemaError
 
 MOST_BYTES: Final = 4 * 2**20
 """Length of the longest message that is parsed."""
-
-_MOST_LEVELS: Final = 100
-"""Levels of lists and dictionaries in an argument. Celery needs stack for each level."""
 
 _PLAIN_HEADERS: Final = {
     **{"lang": "py", "shadow": None, "eta": None, "expires": None, "group": None},
@@ -74,7 +72,7 @@ def plain_message(raw: bytes, task: str, *, queue: str) -> bytes:
     except (ValueError, TypeError):
         raise SchemaError("no base64 in its body") from None
     match _json(text, "no JSON in its body"):
-        case [[dict(argument)], {**keywords}, _] if not keywords and not _is_deep(argument):
+        case [[dict(argument)], {**keywords}, _] if not keywords and not is_deep(argument):
             own = {**_PLAIN_HEADERS, "task": task, "id": task_id, "root_id": task_id}
             own |= {"argsrepr": label, "origin": ""}
             properties = {"correlation_id": task_id, "reply_to": ""}
@@ -88,17 +86,6 @@ def _json(raw: bytes, problem: str) -> Any:
         return json.loads(raw)
     except (ValueError, RecursionError):
         raise SchemaError(problem) from None
-
-
-def _is_deep(argument: Any) -> bool:
-    """Return whether lists and dictionaries are nested in more than ``_MOST_LEVELS`` levels."""
-    level = [argument]
-    for _ in range(_MOST_LEVELS):
-        values = (one.values() if isinstance(one, dict) else one for one in level)
-        level = [one for inner in values for one in inner if isinstance(one, dict | list)]
-        if not level:
-            return False
-    return True
 
 
 def _entry(found: object, name: str, default: object = None) -> Any:

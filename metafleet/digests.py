@@ -1,8 +1,11 @@
-"""Digest of JSON values, the same for any order of keys."""
+"""Digest of JSON values, the same for any order of keys, and how deep such values may be."""
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Final
+
+MOST_LEVELS: Final = 100
+"""Maximum number of levels of lists and mappings in values from others."""
 
 
 def json_sha256(values: Any) -> str:
@@ -15,3 +18,17 @@ def json_sha256(values: Any) -> str:
         TypeError: a value has no form in JSON.
     """
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def is_deep(values: Any) -> bool:
+    """Return whether JSON values are nested in more than ``MOST_LEVELS`` levels.
+
+    Such values can exhaust the stack of whatever reads them.
+    """
+    level = [values]
+    for _ in range(MOST_LEVELS):
+        parts = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for inner in parts for one in inner if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True

@@ -40,7 +40,7 @@ def check_classes(
     if n_way == 0:
         return
     targets = examples.targets
-    if targets.is_floating_point() or targets.dim() != 1:
+    if targets.is_floating_point() or targets.is_complex() or targets.dim() != 1:
         raise DataError(
             f"targets of the {whose} set are {str(targets.dtype).removeprefix('torch.')} of shape "
             f"{tuple(targets.shape)}; expected {n_way} classes as whole numbers [n]"

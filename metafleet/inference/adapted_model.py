@@ -17,7 +17,7 @@ from metafleet.episode import ExampleSet, is_kept_support, keep_support, kept_su
 from metafleet.errors import DataError, MetafleetError, ModelError, NumericsError
 from metafleet.inference.class_text import without_class_text
 from metafleet.inference.doubts import Doubter
-from metafleet.inference.given_tensors import check_inputs
+from metafleet.inference.given_tensors import check_inputs, check_support
 from metafleet.inference.items import ReadOptions, check_invert, open_items, with_separator
 from metafleet.inference.kept_model import KeptModel, Learned
 from metafleet.inference.labelling import Labelling, check_question, label_rows
@@ -320,11 +320,13 @@ def adapted_from(kept: KeptModel) -> AdaptedModel:
 
 
 def _support_of(kept: KeptModel) -> ExampleSet:
+    assert kept.needs is not None
     try:
         support = kept_support(kept.support)
+        check_support(kept.learned.blueprint.problem, kept.needs, support, len(kept.classes))
     except (KeyError, IndexError, DataError) as error:
         raise ModelError(
-            f"the support set of the model is damaged ({error!r:.80}); adapt it again"
+            f"the support set of the model is damaged ({error!s:.120}); adapt it again"
         ) from error
     return support
 

@@ -12,6 +12,7 @@ from metafleet.episode import ExampleSet, alike
 from metafleet.errors import ConfigError, DataError, ModelError
 from metafleet.inference.adapted_model import MOST_SUPPORT_BYTES, AdaptedModel
 from metafleet.inference.class_text import with_class_text
+from metafleet.inference.given_tensors import check_inputs
 from metafleet.inference.input_spec import InputSpec
 from metafleet.inference.items import ReadOptions, check_invert, open_items
 from metafleet.inference.learned_model import LearnedModel
@@ -110,6 +111,7 @@ def _read(
         progress=progress,
     ) as found:
         inputs = found.inputs(range(len(found)))
+    check_inputs(blueprint.problem, model.needs, inputs)
     named = [labels[name] for name in found.names]
     inputs = with_class_text(blueprint, inputs, named)
     numbers = {name: number for number, name in enumerate(model.classes)}

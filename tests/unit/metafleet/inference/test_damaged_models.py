@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from metafleet.errors import ConfigError, MetafleetError, ModelError
+from metafleet.errors import ConfigError, DataError, MetafleetError, ModelError
 from metafleet.inference import model_folder
 from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.corrections import correct
 from metafleet.inference.loading import load_model
 from tests.unit.metafleet.inference.conftest import CLASSES
 from tests.unit.metafleet.inference.models import CONV, files_of
@@ -65,6 +67,13 @@ def _flip(folder: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
+
+
+def _nested(levels: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(levels):
+        found = [found]
+    return found
 
 
 def _blueprint(folder: Path, **changes: Any) -> None:
@@ -145,11 +154,49 @@ BROKEN = {
         lambda f: _edit(f, calibration=3),
         "the calibration is 3; expected a table",
     ),
+    "nested where nothing reads it": (
+        lambda f: _edit(f, extra=_nested(200)),
+        "more than 100 levels of lists and tables",
+    ),
+    "an infinite number of examples": (
+        lambda f: _edit(f, classes=[["cat", float("inf")], ["dog", 2], ["eel", 2]]),
+        "damaged, or no model of ours",
+    ),
+    "a class without examples": (
+        lambda f: _edit(f, classes=[["cat", 0], ["dog", 2], ["eel", 2]]),
+        "a class of 0 examples",
+    ),
+    "a size of several lines": (
+        lambda f: _edit(f, tensors={"bytes": "a\nb", "sha256": ""}),
+        "bytes; 'a\\nb' were written",
+    ),
     "endless layers": (
         lambda f: _blueprint(f, model={"name": "mlp", "hidden": [1] * 20_000}),
         "hidden layers=20000; expected 80 or fewer",
     ),
 }
+
+
+SUPPORT = {
+    "no pictures": ("support.image", None),
+    "pictures of another shape": ("support.image", torch.ones(6, 3, 9, 9)),
+    "pictures of another type": ("support.image", torch.ones(6, 3, 8, 8, dtype=torch.float64)),
+    "a class that does not exist": ("targets", torch.tensor([0, 0, 1, 1, 2, 3])),
+    "a negative class": ("targets", torch.tensor([0, 0, 1, 1, 2, -1])),
+    "half classes": ("targets", torch.ones(6, dtype=torch.float16)),
+    "complex classes": ("targets", torch.ones(6, dtype=torch.complex64)),
+}
+
+
+@pytest.mark.parametrize("how", SUPPORT)
+def test_a_model_with_a_damaged_support_set_is_refused_in_one_line(saved: Path, how: str) -> None:
+    name, tensor = SUPPORT[how]
+    _retensor(saved, **{f"support.{name}": tensor})
+
+    with pytest.raises(ModelError, match="the support set of the model is damaged") as caught:
+        load_model(saved)
+
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("how", BROKEN)
@@ -229,3 +276,20 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(
 
     with pytest.raises(ModelError, match="no plain file"):
         load_model(saved)
+
+
+def test_corrections_read_otherwise_than_the_support_set_are_refused(
+    saved: Path, tmp_path: Path
+) -> None:
+    inputs = json.loads((saved / "model.json").read_text())["blueprint"]["inputs"]
+    inputs["image"]["options"]["side"] = 16
+    _blueprint(saved, inputs=inputs)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (16, 16)).save(photos / "a.png")
+    (tmp_path / "queue.csv").write_text(f"item,label,folder\na.png,cat,{photos}\n")
+    model = load_model(saved)
+    assert isinstance(model, AdaptedModel)
+
+    with pytest.raises(DataError, match=r"'image' is float32 \[1, 3, 16, 16\]; expected"):
+        correct(model, tmp_path / "queue.csv")
