@@ -115,7 +115,27 @@ def _read(
     named = [labels[name] for name in found.names]
     inputs = with_class_text(blueprint, inputs, named)
     numbers = {name: number for number, name in enumerate(model.classes)}
-    return ExampleSet(inputs, torch.tensor([numbers[name] for name in named])), found.notes
+    examples = ExampleSet(inputs, torch.tensor([numbers[name] for name in named]))
+    return _without_copies(examples, found.names, blueprint.inputs), found.notes
+
+
+def _without_copies(
+    examples: ExampleSet, names: Sequence[str], specs: Mapping[str, InputSpec]
+) -> ExampleSet:
+    """Keep the first of equal items.
+
+    Raises:
+        DataError: equal items have different labels.
+    """
+    first = same_items(examples, examples.inputs, specs).int().argmax(dim=1)
+    differ = (examples.targets != examples.targets[first]).nonzero().flatten()
+    if len(differ):
+        one, other = names[int(first[differ[0]])], names[int(differ[0])]
+        raise DataError(
+            f"items {one!r:.80} and {other!r:.80} are copies of each other and have different "
+            "labels; expected one label"
+        )
+    return examples.rows(first == torch.arange(len(examples)))
 
 
 def _joined(support: ExampleSet, added: ExampleSet, specs: Mapping[str, InputSpec]) -> ExampleSet:

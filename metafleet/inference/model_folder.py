@@ -250,7 +250,8 @@ def check_file(path: Path, promised: Mapping[str, Any]) -> None:
         raise ModelError(f"{path} is no plain file; make the model again")
     size = found.st_size
     if size != promised["bytes"]:
-        raise ModelError(f"{path} has {size} bytes; {promised['bytes']!r:.40} were written: damaged")
+        written = f"{promised['bytes']!r:.40}"
+        raise ModelError(f"{path} has {size} bytes; {written} were written: damaged")
     sha = hashlib.sha256()
     with path.open("rb") as handle:
         while chunk := handle.read(_CHUNK_BYTES):

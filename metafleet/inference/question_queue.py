@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from metafleet.data.importing.class_names import composed
+from metafleet.data.importing.class_names import plain
 from metafleet.data.importing.part import FilePart
 from metafleet.data.importing.problems import ProblemLog
 from metafleet.data.importing.spreadsheet import as_text
-from metafleet.data.importing.tables.table import Row, Table, read_table, text_of
+from metafleet.data.importing.tables.table import Row, Table, read_table
 from metafleet.errors import DataError, DataMissingError, ModelError
 from metafleet.inference.files import check_new_file, write_new_file
 from metafleet.inference.prediction import LABELS_BETWEEN, Prediction
@@ -164,17 +164,17 @@ def _table(path: Path) -> Table:
 
 
 def _correction(row: Row, classes: Collection[str]) -> Correction:
-    item, label, folder = (text_of(row.values[column]) or "" for column in _NEEDED)
-    label = _class_of(row.where, composed(label), classes) if label else ""
-    if label and not (item and folder):
-        empty = "folder" if item else "item"
+    item, label, folder = (row.values[column] for column in _NEEDED)
+    label = _class_of(row.where, label, classes) if label.strip() else ""
+    if label and not (item.strip() and folder.strip()):
+        empty = "folder" if item.strip() else "item"
         raise DataError(f"{row.where}: has a label, but its column {empty!r} is empty")
     return Correction(row.where, item, label, Path(folder))
 
 
 def _class_of(where: str, label: str, classes: Collection[str]) -> str:
-    """Return the class that a label names. Upper and lower case need not agree."""
-    alike = [name for name in classes if name.casefold() == label.casefold()]
+    """Return the class that a label names. Upper and lower case and spaces need not agree."""
+    alike = [name for name in classes if plain(name) == plain(label)]
     if label in classes or len(alike) == 1:
         return label if label in classes else alike[0]
     near = difflib.get_close_matches(label, classes, n=1)

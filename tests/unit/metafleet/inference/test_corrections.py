@@ -134,6 +134,20 @@ def test_what_is_no_queue_is_refused_in_one_line(tmp_path: Path, how: str) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_names_with_spaces_around_them_are_found_again(tmp_path: Path) -> None:
+    classes = (" left", "right ", "both")
+    queue = _queue(tmp_path / "q.csv", " a.png, left,/b ", "c.png,LEFT,/b ", "d.png,right ,/b ")
+
+    found, n_open = read_queue(queue, classes)
+
+    assert [(one.item, one.label, str(one.folder)) for one in found] == [
+        (" a.png", " left", "/b "),
+        ("c.png", " left", "/b "),
+        ("d.png", "right ", "/b "),
+    ]
+    assert n_open == 0
+
+
 def test_a_queue_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataMissingError, match=r"no file .*q\.csv"):
         read_queue(tmp_path / "q.csv", CLASSES)
@@ -162,6 +176,19 @@ def test_corrections_join_the_support_set_in_the_order_of_classes(
     expected = adapt(learned("image", learner={"name": "protonet"}), folder / "whole")
     for name, tensor in expected.memory.items():
         torch.testing.assert_close(found.memory[name], tensor, rtol=1e-5, atol=1e-5)
+
+
+def test_copies_of_an_item_count_once_and_must_have_one_label(
+    model: AdaptedModel, folder: Path
+) -> None:
+    photos = folder / "photos"
+    _picture(photos / "copy.png", (120, 120, 20), 0)  # the same as odd.png
+    same = _queue(folder / "same.csv", f"copy.png,red,{photos}", f"odd.png,red,{photos}")
+    other = _queue(folder / "other.csv", f"copy.png,red,{photos}", f"odd.png,blue,{photos}")
+
+    assert dict(correct(model, same).classes) == {"blue": 2, "green": 2, "red": 3}
+    with pytest.raises(DataError, match=r"'copy\.png' and 'odd\.png' are copies of each other"):
+        correct(model, other)
 
 
 def test_what_was_learned_is_kept_and_may_be_corrected_again(
