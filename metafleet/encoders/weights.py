@@ -12,10 +12,11 @@ from typing import Any, Final
 import torch
 
 from metafleet.errors import DataCorruptError, DataMissingError
+from metafleet.params import digest
 
 _KEPT_SUFFIXES: Final = {".pth": ".safetensors"}
-_kept: dict[str, Path] = {}
-"""sha256 of a published file -> a copy of it in a model's folder."""
+_kept: dict[str, list[Path]] = {}
+"""sha256 of a published file -> what models' folders have as its copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,15 @@ class PackagedFile:
         path: path of the file within the package.
         sha256: digest of the file as it was published.
         install: the command that installs the package.
+        tensors_sha256: ``digest`` of the tensors of a checkpoint that is copied as safetensors; ""
+            for other files.
     """
 
     module: str
     path: str
     sha256: str
     install: str
+    tensors_sha256: str = ""
 
     def find(self, encoder: str) -> Path:
         """Return the path of the file, after checking its digest.
@@ -44,20 +48,27 @@ class PackagedFile:
         found = _folder_of(self.module)
         path = None if found is None else found / self.path
         if path is None or not path.is_file():
-            kept = _kept.get(self.sha256)
-            if kept is not None and kept.is_file():
-                return kept
+            for kept in _kept.get(self.sha256, ()):
+                if kept.is_file() and self._is_copy(kept):
+                    return kept
             raise DataMissingError(
                 f"encoder {encoder!r} needs the weights of package {self.module!r}, which is not "
                 f"installed here; run `{self.install}`"
             )
-        digest = file_sha256(path)
-        if digest != self.sha256:
+        sha256 = file_sha256(path)
+        if sha256 != self.sha256:
             raise DataCorruptError(
-                f"the weights {path} of encoder {encoder!r} have sha256 {digest[:16]}...; expected "
+                f"the weights {path} of encoder {encoder!r} have sha256 {sha256[:16]}...; expected "
                 f"{self.sha256[:16]}...; run `{self.install} --force-reinstall`"
             )
         return path
+
+    def _is_copy(self, path: Path) -> bool:
+        """Return whether a file in a model's folder, which others may have made, is a copy."""
+        if not self.tensors_sha256:
+            return file_sha256(path) == self.sha256
+        is_safe = path.suffix == ".safetensors"
+        return is_safe and _digest_of_tensors(path, *_stamp(path)) == self.tensors_sha256
 
     @property
     def kept_name(self) -> str:
@@ -111,11 +122,11 @@ def keep(file_sha256: str, path: Path) -> None:
 
     Args:
         file_sha256: sha256 of the file as it was published.
-        path: the copy. The caller has checked the copy's own digest.
+        path: the copy. ``PackagedFile.find`` checks that it is one.
     """
-    known = _kept.get(file_sha256)
-    if known is None or not known.is_file():
-        _kept[file_sha256] = path
+    known = _kept.setdefault(file_sha256, [])
+    if path not in known:
+        known.append(path)
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -134,8 +145,7 @@ def file_sha256(path: Path) -> str:
         DataMissingError: the file cannot be read.
     """
     try:
-        found = path.stat()
-        return _sha256(path, found.st_size, found.st_mtime_ns)
+        return _sha256(path, *_stamp(path))
     except OSError as error:
         raise DataMissingError(
             f"weights {path} cannot be read ({error.strerror or error}); check the path"
@@ -154,6 +164,22 @@ def version_of(distribution: str) -> str:
 def _sha256(path: Path, n_bytes: int, changed_ns: int) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=16)
+def _digest_of_tensors(path: Path, n_bytes: int, changed_ns: int) -> str:
+    """Return the digest of a safetensors file's tensors; "" if it is no such file."""
+    from safetensors import SafetensorError  # noqa: PLC0415 - importing metafleet needs only torch
+
+    try:
+        return digest(load_state(path))
+    except (OSError, SafetensorError):
+        return ""
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _folder_of(module: str) -> Path | None:

@@ -2,13 +2,17 @@
 
 import csv
 import errno
+import hashlib
+import json
 import os
 import shlex
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from metafleet.encoders import registry
+from metafleet.inference import model_folder
 from metafleet.orchestrator.cli.main import main
 from tests.menagerie import make_classes
 
@@ -137,6 +141,30 @@ def test_a_model_with_its_encoder_predicts_where_the_package_is_missing(
     registry._made.cache_clear()
 
 
+def test_copies_of_weights_that_are_not_the_published_ones_are_never_used(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metafleet.encoders.weights._kept", {})
+    adapt = ["adapt", "--encoder", IMAGE, "--support", "pets", "--out"]
+    assert main([*adapt, "whole.model", "--with-encoder"]) == 0
+    assert main([*adapt, "other.model", "--with-encoder"]) == 0
+    (copy,) = (home / "other.model").glob("encoder-*")
+    save_file({name: 2 * value for name, value in load_file(copy).items()}, copy)
+    header = model_folder.read_header(home / "other.model")
+    (promised,) = header["encoder_files"].values()
+    promised["sha256"] = hashlib.sha256(copy.read_bytes()).hexdigest()
+    header["digest"] = model_folder._digest(header)
+    (home / "other.model" / "model.json").write_text(json.dumps(header))
+    monkeypatch.setattr("metafleet.encoders.weights._kept", {})
+    without_packages(monkeypatch)
+    capsys.readouterr()
+
+    told = refused(capsys, "predict", "other.model", "photos", "--out", "no.csv")
+    assert "needs the weights of package" in told
+    assert main(["predict", "whole.model", "photos", "--out", "labels.csv"]) == 0
+    registry._made.cache_clear()
+
+
 def test_an_encoder_is_kept_whole_or_not_at_all(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +194,8 @@ def test_the_demo_of_sounds_shows_commands_that_a_user_can_repeat(
 ) -> None:
     assert main(["demo", "speech"]) == 0
     said = capsys.readouterr()
+    written = [home / "home", *(home / "home").rglob("*")]
+    assert not [path for path in written if path.stat().st_mode & 0o077]
     assert "not recordings" in said.err and "of 50 items with a known class" in said.err
     right = int(said.err.split(" of 50 items")[0].split()[-1])
     assert right >= 45
