@@ -2,10 +2,12 @@
 
 import shlex
 import time
+from pathlib import Path
 
 import click
 from rich.console import Console
 
+from metafleet.contracts.private_files import private_files
 from metafleet.encoders.registry import get_encoder
 from metafleet.errors import DataError
 from metafleet.orchestrator.cli.adapt import adapt
@@ -15,6 +17,7 @@ from metafleet.orchestrator.cli.predict import predict
 from metafleet.orchestrator.reporting.output import program
 
 _ENCODER = "package:speech-embedding"
+_AUDIO = f"audio={_ENCODER}"
 _KNOWN, _ASKED = 5, 10
 
 
@@ -31,6 +34,17 @@ def speech() -> None:
     get_encoder(_ENCODER, kind="audio").identity()  # says what to install, before anything is made
     folder = load_settings().home / "demo" / "speech"
     started = time.monotonic()
+    with private_files():
+        _make_and_use(folder)
+    took_s = time.monotonic() - started
+    _say(f"done in {took_s:.0f} s. On folders of your own, with a subfolder for each class:")
+    command = program()
+    click.echo(f"  {command} adapt --encoder {_AUDIO} --support FOLDER --out MODEL")
+    click.echo(f"  {command} predict MODEL OTHER-FOLDER --out labels.csv")
+
+
+def _make_and_use(folder: Path) -> None:
+    """Write sounds to a folder, make a model of some, and label the others."""
     _say(f"1. sounds: {len(WORDS)} words, made by a formula (vowels that glide), not recordings")
     try:
         known, asked = write_sounds(folder, n_known=_KNOWN, n_asked=_ASKED)
@@ -41,15 +55,9 @@ def speech() -> None:
         ) from error
     model = folder / "words.model"
     _say(f"2. adapt: {_KNOWN} examples of each word, in low voices; nothing is trained")
-    audio = f"audio={_ENCODER}"
-    _run(adapt, "adapt", "--encoder", audio, "--support", known, "--out", model, "--force")
+    _run(adapt, "adapt", "--encoder", _AUDIO, "--support", known, "--out", model, "--force")
     _say(f"3. predict: {_ASKED} of each word, in higher voices")
     _run(predict, "predict", model, asked, "--out", folder / "labels.csv", "--force")
-    took_s = time.monotonic() - started
-    _say(f"done in {took_s:.0f} s. On folders of your own, with a subfolder for each class:")
-    command = program()
-    click.echo(f"  {command} adapt --encoder {audio} --support FOLDER --out MODEL")
-    click.echo(f"  {command} predict MODEL OTHER-FOLDER --out labels.csv")
 
 
 def _say(text: str) -> None:
