@@ -17,8 +17,9 @@ class TipAdapterOptions(TextHeadOptions):
     """Options of ``TipAdapter``.
 
     Attributes:
-        alpha: the weight of the cache, >= 0. Larger values trust the examples more than the names.
-        beta: the sharpness of the cache, > 0. With larger values, only the nearest examples count.
+        alpha: the weight of the examples' votes (the cache of the paper), >= 0. Larger values give
+            the examples more weight compared with the names.
+        beta: the sharpness of the votes, > 0. With larger values, only the nearest examples count.
     """
 
     alpha: float = 1.0
