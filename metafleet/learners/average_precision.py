@@ -7,8 +7,8 @@ from torch import Tensor
 def average_precision(scores: Tensor, is_relevant: Tensor) -> float:
     """Return the average precision in (0, 1]: sum over thresholds i of (R_i - R_{i-1}) P_i.
 
-    P_i and R_i are the precision and recall if the items with at least the i-th highest score are
-    retrieved. Items with equal scores share one threshold.
+    P_i and R_i are the precision and recall if all items are retrieved whose score is at least the
+    i-th highest score. Items with equal scores share one threshold.
 
     Args:
         scores: [n] finite.

@@ -33,7 +33,7 @@ class TipAdapterOptions(TextHeadOptions):
 
 
 class TipAdapter(TextHead[TipAdapterOptions]):
-    """Add to the zero-shot logits the classes of similar examples.
+    """Add the votes of similar examples to the zero-shot logits.
 
     The logits are alpha * exp(-beta (1 - q K^T)) L + scale * q W^T. The rows of q, K and W have
     length 1: they are the features of queries, of support examples and of the names of classes. L

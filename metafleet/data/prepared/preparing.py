@@ -155,8 +155,8 @@ def temporary(folder: Path) -> Iterator[Path]:
 def sweep(folder: Path) -> None:
     """Delete temporary folders of preparations that were killed more than a day ago.
 
-    This process holds the lock of ``folder``. Temporary folders of other prepared data are deleted
-    only if their locks are free.
+    The caller must hold the lock of ``folder``. Temporary folders of other prepared data are
+    deleted only if their locks are free.
     """
     for path in folder.parent.iterdir():
         found = _SCRATCH.fullmatch(path.name)
