@@ -122,7 +122,7 @@ def keep(file_sha256: str, path: Path) -> None:
 
     Args:
         file_sha256: sha256 of the file as it was published.
-        path: the copy. ``PackagedFile.find`` checks that it is one.
+        path: the copy. ``PackagedFile.find`` checks that it is a copy of the published file.
     """
     known = _kept.setdefault(file_sha256, [])
     if path not in known:
