@@ -24,7 +24,7 @@ from metafleet.inference.labelling import Labelling, check_question, label_rows
 from metafleet.inference.prediction import Prediction, Predictions, Value
 from metafleet.inference.regression_table import read_points
 from metafleet.inference.requirements import Needs
-from metafleet.inference.sameness import same_items
+from metafleet.inference.sameness import same_items, without_copies
 from metafleet.inference.trial import write_tried
 from metafleet.learners.memory import predict_from
 from metafleet.params import Params
@@ -96,17 +96,19 @@ class AdaptedModel:
     def measured(self) -> "AdaptedModel":
         """Return the same model with the difficulty of its support set.
 
+        Of copies of an example, only one is used. Copies predict each other, so classes would look
+        easier than they are.
+
         Raises:
             NumericsError: an adaptation to a part of the support set diverged.
         """
         relative = self.calibration.relative if self.calibration else None
         if relative is None or self.support is None:
             return replace(self, difficulty=None)
+        own, learner = without_copies(self.support), self.learned.learner
         with kept_as_it_is():
             seed_generators(CounterRng(0, "held_out"))
-            held_out = hold_out(
-                self.learned.learner, self.learned.state, self.support, len(self.classes)
-            )
+            held_out = hold_out(learner, self.learned.state, own, len(self.classes))
         return replace(self, difficulty=held_out.difficulty(relative.temperature))
 
     @property

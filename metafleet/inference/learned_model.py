@@ -32,6 +32,7 @@ from metafleet.inference.model_record import ModelRecord
 from metafleet.inference.provenance import Provenance
 from metafleet.inference.regression_table import read_points
 from metafleet.inference.requirements import Needs, Probe, find_needs
+from metafleet.inference.sameness import first_of_equal
 from metafleet.inference.state_layout import expected_layout, layout_of
 from metafleet.inference.trial import write_tried
 from metafleet.learners.base import Learner
@@ -188,9 +189,10 @@ class LearnedModel:
             classes = self._classes(path, found, options.label_separator)
             targets = self._targets(found, list(classes), options.label_separator)
             inputs = found.inputs(range(len(found)))
+        copies = _about_copies(found, first_of_equal(inputs))
         inputs = with_class_text(blueprint, inputs, found.labels)
         model = self.adapt_to(ExampleSet(inputs, targets), classes, needs)
-        return replace(model, notes=found.notes)
+        return replace(model, notes=(*found.notes, *copies))
 
     def adapt_to_names(self, names: Sequence[str]) -> AdaptedModel:
         """Classify by the names of classes, without examples, with the learner "zero_shot".
@@ -309,6 +311,25 @@ class LearnedModel:
 def _answer(kept: KeptModel, inputs: Mapping[str, Tensor]) -> Tensor:
     learned = kept.learned
     return Probe(learned.blueprint, learned.learner, learned.state).outputs(inputs)
+
+
+def _about_copies(found: Items, first: Sequence[int]) -> list[str]:
+    """Return a note on examples that are copies of others.
+
+    Args:
+        found: the examples.
+        first: for each example, the number of the first one with the same content.
+    """
+    pairs = [(at, row) for row, at in enumerate(first) if at != row]
+    if not pairs:
+        return []
+    across = [(at, row) for at, row in pairs if found.labels[at] != found.labels[row]]
+    at, row = (across or pairs)[0]
+    wrong = ", which has another class" if across else ""
+    return [
+        f"{len(pairs)} of {len(found)} examples are copies, such as {found.names[row]!r:.60} of "
+        f"{found.names[at]!r:.60}{wrong}"
+    ]
 
 
 def _refuse_twins(path: Path, classes: dict[str, int]) -> None:

@@ -1,5 +1,6 @@
 """Find the items that a support set already contains."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -45,6 +46,25 @@ def same_items(
         else:
             same &= _are_equal(inputs[name], examples)
     return same
+
+
+def first_of_equal(inputs: Mapping[str, Tensor]) -> list[int]:
+    """Return, for each item, the row of the first item with the same bits."""
+    own = [values.numpy() for name, values in inputs.items() if name not in CLASS_NAMES]
+    first: dict[bytes, int] = {}
+    rows = []
+    for row in range(len(own[0])):
+        content = hashlib.sha256(b"".join(values[row].tobytes() for values in own))
+        rows.append(first.setdefault(content.digest(), row))
+    return rows
+
+
+def without_copies(examples: ExampleSet) -> ExampleSet:
+    """Keep the first of the examples that have the same class and the same bits."""
+    first = first_of_equal(examples.inputs)
+    pairs = list(zip(first, examples.targets.tolist(), strict=True))
+    kept = {pair: row for row, pair in reversed(list(enumerate(pairs)))}
+    return examples.rows(torch.tensor(sorted(kept.values())))
 
 
 def _are_near(items: Tensor, examples: Tensor, tolerance: float) -> Tensor:

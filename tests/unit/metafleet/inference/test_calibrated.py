@@ -12,7 +12,7 @@ from metafleet.calibration.held_out import hold_out
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.onnx_export import export_onnx
-from tests.unit.metafleet.inference.models import learned, regressor, support_of
+from tests.unit.metafleet.inference.models import CONV, learned, regressor, support_of
 
 CLASSES = {"cat": 2, "dog": 2, "eel": 2}
 IMAGES = {"image": torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))}
@@ -128,3 +128,18 @@ def test_a_model_keeps_how_difficult_its_support_set_is(tmp_path: Path) -> None:
     again = type(learned("image"))(found.learned).adapt_to(model.support, CLASSES)
     assert again.difficulty == expected
     assert found.with_calibration(CALIBRATION).difficulty is None
+
+
+def test_copies_in_a_support_set_do_not_make_its_classes_look_easier() -> None:
+    relative = RelativeThresholds(2.0, THRESHOLDS)
+    shapes = (replace(CALIBRATION.shapes[0], relative=relative),)
+    base = learned("image", model={**CONV, "batch_norm": "none"})
+    calibrated = type(base)(replace(base.learned, calibration=Calibration("meta_val", shapes)))
+    support = support_of(base)
+    twice = support.rows(torch.arange(len(support)).repeat_interleave(2))
+
+    once = calibrated.adapt_to(support, CLASSES)
+    found = calibrated.adapt_to(twice, dict.fromkeys(CLASSES, 4))
+
+    assert once.difficulty is not None
+    assert found.difficulty == once.difficulty

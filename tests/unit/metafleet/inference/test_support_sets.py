@@ -1,5 +1,6 @@
 """What is said of support sets that are not as those of training: names, gaps, light and dark."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,28 @@ def test_a_class_without_a_modality_that_others_have_is_reported(tmp_path: Path)
         "less like this class than it is",
         "no item has 'text', at which the model would look as well",
     ]
+
+
+@pytest.mark.parametrize(
+    ("copy", "told"),
+    [
+        ("b", "1 of 4 examples are copies, such as 'b/2.png' of 'b/0.png'"),
+        (
+            "a",
+            "1 of 4 examples are copies, such as 'b/0.png' of 'a/2.png', which has another class",
+        ),
+    ],
+)
+def test_copies_of_examples_are_reported(tmp_path: Path, copy: str, such_as: str) -> None:
+    for number, name in enumerate(("a/0.png", "a/1.png", "b/0.png")):
+        path = tmp_path / "new" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 90 + 40 * number).save(path)
+    shutil.copy(tmp_path / "new/b/0.png", tmp_path / "new" / copy / "2.png")
+
+    found = metafleet.adapt(learned("image"), tmp_path / "new")
+
+    assert found.notes[-1] == f"1 of 4 examples are copies, such as {such_as}"
 
 
 def test_a_single_picture_is_predicted(tmp_path: Path) -> None:
