@@ -18,7 +18,10 @@ from metafleet.errors import ConfigError, DataCorruptError, DataMissingError, Me
 _DECIDING: Final = (".json", ".safetensors", ".txt", ".model")
 """Suffixes of files on which the features depend."""
 _PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-_WEIGHTS: Final = "*.safetensors"
+_WHOLE: Final = ".safetensors"
+_WEIGHTS: Final = f"*{_WHOLE}"
+_SHARDS: Final = f"{_WHOLE}.index.json"
+"""Ending of the name of the file that says in which file each tensor is."""
 _FLOAT_BYTES: Final = 4
 _ROOM: Final = 1.25
 """Memory that weights and one batch need, in multiples of the weights' size."""
@@ -42,12 +45,12 @@ class ModelFolder:
     def checked(self) -> Path:
         """Return the folder, after checking its files.
 
-        The weights must be complete safetensors, the model must not need code from the folder, and
-        no file may have changed since the first call.
+        The weights must be complete safetensors in the folder, the model must not need code from
+        the folder, and no file may have changed since the first call.
 
         Raises:
-            ConfigError: the weights are only pickles, the model needs code from the folder, or
-                ``place`` names a model of the hub without a commit.
+            ConfigError: weights are only in pickles or in another folder, the model needs code from
+                the folder, or ``place`` names a model of the hub without a commit.
             DataMissingError: the folder does not exist, or it has no weights.
             DataCorruptError: a file is truncated, damaged or changed.
         """
@@ -59,6 +62,8 @@ class ModelFolder:
                     f"encoder {self.encoder!r}: {path} asks to run code of the model's authors, "
                     "which is never run; choose a model that the installed library knows"
                 )
+            if path.name.endswith(_SHARDS):
+                self._require_own_shards(path)
         self._first.require_same(self.encoder, _digests(folder))
         return folder
 
@@ -184,6 +189,19 @@ class ModelFolder:
             f"encoder {self.encoder!r}: {folder} has no weights; expected {_WEIGHTS} next to the "
             "configuration"
         )
+
+    def _require_own_shards(self, index: Path) -> None:
+        """Check that an index of weights names only safetensors files in its own folder.
+
+        A library would read other files too, but no digest covers them, and they may be pickles.
+        """
+        found = self.read_json(index).get("weight_map")
+        for name in found.values() if isinstance(found, Mapping) else (found,):
+            if not isinstance(name, str) or Path(name).name != name or Path(name).suffix != _WHOLE:
+                raise ConfigError(
+                    f"encoder {self.encoder!r}: {index} names the file of weights {name!r:.80}; "
+                    "expected safetensors files next to it; get the model again"
+                )
 
     def _pickled(self, folder: Path, name: str) -> ConfigError:
         return ConfigError(

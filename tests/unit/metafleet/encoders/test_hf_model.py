@@ -1,5 +1,6 @@
 """Models of transformers give the features that the library itself gives."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,19 @@ def test_a_folder_that_changes_needs_a_new_process(
     assert encoder.identity() == known
 
 
+def test_weights_in_several_files_are_those_of_one(tmp_path: Path) -> None:
+    folder, items = tiny.write_vit(tmp_path / "model"), tiny.pictures(2)
+    whole = get_encoder(f"hf:{folder}", kind="image").encode_part(items)
+    parts = tmp_path / "parts"
+    _model(folder).save_pretrained(parts, max_shard_size="5KB")
+    tiny.write_preprocessor(parts)
+    assert len(list(parts.glob("*.safetensors"))) > 1
+
+    found = get_encoder(f"hf:{parts}", kind="image").encode_part(items)
+
+    np.testing.assert_array_equal(found, whole)
+
+
 def _empty(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
@@ -208,6 +222,28 @@ def _pickle(folder: Path) -> None:
 def _truncated(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
+
+
+def _shard(folder: Path, named: Any) -> None:
+    """Have an index name the file of the weights, next to a file that is not used."""
+    (folder / "model.safetensors").rename(folder / "unused.safetensors")
+    names = load_file(folder / "unused.safetensors")
+    index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(names, named)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _pickled_shard(folder: Path) -> None:
+    _shard(folder, "pytorch_model.bin")
+    torch.save(load_file(folder / "unused.safetensors"), folder / "pytorch_model.bin")
+
+
+def _outer_shard(folder: Path) -> None:
+    _shard(folder, "../outer.safetensors")
+    (folder.parent / "outer.safetensors").write_bytes((folder / "unused.safetensors").read_bytes())
+
+
+def _odd_shard(folder: Path) -> None:
+    _shard(folder, 3)
 
 
 def _other_width(folder: Path) -> None:
@@ -272,6 +308,9 @@ def _tiled(folder: Path) -> None:
         (_empty, DataMissingError, "has no weights; expected *.safetensors"),
         (_pickle, ConfigError, "as a pickle alone (pytorch_model.bin), which can run code"),
         (_truncated, DataCorruptError, "are truncated or damaged"),
+        (_pickled_shard, ConfigError, "names the file of weights 'pytorch_model.bin'"),
+        (_outer_shard, ConfigError, "names the file of weights '../outer.safetensors'"),
+        (_odd_shard, ConfigError, "names the file of weights 3"),
         (_other_width, DataCorruptError, "cannot be loaded"),
         (_deeper, DataCorruptError, "the weights are of another architecture"),
         (_endless, DataCorruptError, "num_hidden_layers=900000000, and the weights "),
@@ -288,7 +327,7 @@ def _tiled(folder: Path) -> None:
 def test_a_folder_that_is_no_sound_model_is_one_line(
     spoil: Any, error: type[Exception], told: str, tmp_path: Path
 ) -> None:
-    folder = tiny.write_vit(tmp_path)
+    folder = tiny.write_vit(tmp_path / "model")
     spoil(folder)
     encoder = get_encoder(f"hf:{folder}", kind="image")
 
