@@ -14,11 +14,7 @@ from metafleet.contracts.job import BlobRef, ShardResult
 from metafleet.contracts.keys import RunKeys
 from metafleet.contracts.ledger import LeaseStatus
 from metafleet.contracts.settings import Settings
-from metafleet.errors import (
-    BlobMissingError,
-    FleetError,
-    MetafleetError,
-)
+from metafleet.errors import BlobMissingError, FleetError, MetafleetError
 from metafleet.orchestrator.engine.attempt_counts import AttemptCounts, Sink
 from metafleet.orchestrator.engine.device_queues import DeviceQueues
 from metafleet.orchestrator.engine.fleet_options import FleetOptions
@@ -345,7 +341,7 @@ class FleetDispatcher:
                 self._transfer.note_missed()
         if result.status == "ok":
             self._device_queues.note(step.queue_of(result), result.compute_s)
-        step.take(result, workers_alive=self._owner.workers_alive)
+        step.take(result, processes_alive=self.processes_alive)
         self._second_look.follow(step)
 
     def _review(self) -> None:
@@ -356,7 +352,9 @@ class FleetDispatcher:
         self._follow_epoch()
         for step in self._unsettled():
             with step.keeping_failure():
-                due = step.review(alive=self._owner.alive_by_queue())
+                due = step.review(
+                    alive=self._owner.alive_by_queue(), processes_alive=self.processes_alive
+                )
                 if due:
                     log.warning("%s: sending shards %s again", step.name, due)
                     self._transfer.invalidate()  # the blob may be lost, not the message

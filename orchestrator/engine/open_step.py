@@ -226,7 +226,7 @@ class OpenStep:
         """Yield the result in ``raw`` if it is valid and belongs to this step."""
         return self._inbox.parse(raw, epoch=self._epoch)
 
-    def take(self, result: ShardResult, *, workers_alive: int) -> None:
+    def take(self, result: ShardResult, *, processes_alive: int) -> None:
         """Count a result, or arrange for another attempt.
 
         Raises:
@@ -244,7 +244,7 @@ class OpenStep:
             self._attempt_counts.drop_result(
                 AttemptOutcome(result.status), result.reason, result, result.error
             )
-            self._mark(result, workers_alive=workers_alive)
+            self._mark(result, processes_alive=processes_alive)
         self._reopen(result)
 
     def withdraw(self, result: ShardResult, reason: str, *, kind: str) -> None:
@@ -257,18 +257,19 @@ class OpenStep:
                 self.book.mark_failed(result.shard, result.attempt, reason, now_s=now_s)
         self._reopen(result)
 
-    def review(self, *, alive: Mapping[str, int]) -> list[int]:
+    def review(self, *, alive: Mapping[str, int], processes_alive: int) -> list[int]:
         """Read the step's state in Redis, and return the shards to send.
 
         This also takes results that arrived in Redis without a notification.
 
         Args:
             alive: queue -> number of live workers.
+            processes_alive: number of jobs that the live workers can compute at the same time.
         """
         view, has_replies = self._look(alive)
         stranded = sorted(view.committed & set(self.book.open_shards))
         if stranded and not has_replies:
-            self._recover(stranded, sum(alive.values()))
+            self._recover(stranded, processes_alive)
         return self.book.review(view, now_s=time.monotonic())
 
     def close(self) -> LeaseStatus:
@@ -325,14 +326,14 @@ class OpenStep:
             self.book.mark_done(result.shard, compute_s=result.compute_s)
             self.collector.drop_read()
 
-    def _recover(self, shards: list[int], workers_alive: int) -> None:
+    def _recover(self, shards: list[int], processes_alive: int) -> None:
         """Take results that are only in the hash: lost after the pop, or invalid."""
         raws = cast(list[bytes | None], self._client.hmget(self._keys.done, list(map(str, shards))))
         for shard, raw in zip(shards, raws, strict=True):
             if raw is None:
                 continue
             for result in (results := list(self.parse(raw))):
-                self.take(result, workers_alive=workers_alive)
+                self.take(result, processes_alive=processes_alive)
             if not results:
                 if self._inbox.is_first(raw):
                     reason = f"its result was unsound: {self._inbox.why_unsound(raw)}"
@@ -347,13 +348,13 @@ class OpenStep:
             )
         self._attempt_counts.drop(AttemptOutcome.LOST, what, shard=shard, attempt=attempt)
 
-    def _mark(self, result: ShardResult, *, workers_alive: int) -> None:
+    def _mark(self, result: ShardResult, *, processes_alive: int) -> None:
         """Record a result without a sum in the book. Raises the errors of ``take``."""
         shard, attempt, now_s = result.shard, result.attempt, time.monotonic()
         if result.status == "missing":
             self.book.mark_unsent(shard, now_s=now_s)
         elif result.status == "refused":
-            self.book.mark_refused(result, now_s=now_s, workers_alive=workers_alive)
+            self.book.mark_refused(result, now_s=now_s, processes_alive=processes_alive)
         elif result.is_retryable:
             self.book.mark_failed(shard, attempt, result.error, now_s=now_s)
         else:

@@ -251,24 +251,29 @@ class ShardBook:
         if not entry.live:
             entry.due_s = now_s
 
-    def mark_refused(self, result: ShardResult, *, now_s: float, workers_alive: int) -> None:
-        """Record that a worker refused to compute an attempt.
+    def mark_refused(self, result: ShardResult, *, now_s: float, processes_alive: int) -> None:
+        """Record that a process of a worker refused to compute an attempt.
 
-        The shard is offered to other workers after a pause. A worker that refuses is idle, and may
-        be the first to take the shard again. So repeated refusals by one worker are not fatal. If
-        workers refuse because of their settings, one refusal by each worker is enough, because the
-        settings of a worker do not change while it runs.
+        The shard is offered to other processes after a pause. A process that refuses is idle and
+        may well be the first to take the shard again, so repeated refusals by one process are not
+        fatal. A setting of a worker does not change while it runs, so one refusal of every process
+        for its settings is enough.
+
+        Args:
+            result: the refusal.
+            now_s: the current time.
+            processes_alive: number of jobs that the live workers can compute at the same time.
 
         Raises:
-            FleetError: all living workers have refused the shard because of their settings, or
-                several times for another reason.
+            FleetError: as many processes as are alive have refused it, for another reason than
+                their settings several times.
         """
         entry = self._shards[result.shard]
         entry.forget(result.attempt)
         entry.refusals += 1
         entry.refused_by.add(result.worker)
-        is_final = result.reason == AttemptReason.CONFIG or entry.refusals > 3 + 2 * workers_alive
-        if is_final and len(entry.refused_by) >= max(workers_alive, 1):
+        is_final = result.reason == AttemptReason.CONFIG or entry.refusals > 3 + 2 * processes_alive
+        if is_final and len(entry.refused_by) >= max(processes_alive, 1):
             raise FleetError(
                 f"shard {result.shard} of {self._name} was refused {entry.refusals} times; "
                 f"{result.error}"

@@ -1,5 +1,6 @@
 """Workers encode items: the rows of a single process, each stored once, whatever happens."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from metafleet.errors import FleetError
 from metafleet.orchestrator.engine import feature_fleet
 from metafleet.orchestrator.engine.feature_fleet import Encoded, FeatureFleet
 from tests.encoded import options, without_weights, write_texts
-from tests.fleet import Fleet
+from tests.fleet import ROOT, Fleet, wait_until
 
 N_EACH = 150
 N_ITEMS = 12 * N_EACH
@@ -167,6 +168,33 @@ class Lengths(PretrainedEncoder):
     def encode(self, items):
         return (items > 0).sum(1, keepdims=True).astype(np.float32)
 """
+
+
+@pytest.mark.slow("processes of a pool import torch one by one")
+def test_processes_of_one_worker_that_refuse_do_not_speak_for_another_worker(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encodes = "        return (items"
+    module = f"import time\n{_OWN.replace(encodes, f'        time.sleep(1.5){chr(10)}{encodes}')}"
+    (tmp_path / "lengths_of_texts.py").write_text(module)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    texts = write_texts(tmp_path / "texts", n_each=12)
+    asked = options(texts) | {"text": {"encoder": "lengths_of_texts:Lengths"}}
+    (bare,) = fleet.start(1, "--pool", "prefork", "--concurrency", "3")
+    path = os.pathsep.join((str(tmp_path), str(ROOT)))
+    fleet.start(
+        1, environment={"METAFLEET_ALLOWED_PACKAGES": "lengths_of_texts", "PYTHONPATH": path}
+    )
+    encode = FeatureFleet(fleet.settings, lambda text: None).encode
+    wait_until(lambda: bare.log.read_text().count("child process") == 3, "all processes", 60.0)
+
+    with encoding_elsewhere(encode):
+        data = open_data(asked, fleet.settings.data_dir, allowed_packages=["lengths_of_texts"])
+        prepared = data.prepare()
+
+    assert prepared is not None
+    assert prepared.load("text").any()
+    assert "may not be imported here" in bare.log.read_text()
 
 
 def test_an_encoder_that_no_worker_may_import_ends_the_preparation_at_once(

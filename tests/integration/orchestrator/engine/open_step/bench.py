@@ -122,8 +122,8 @@ class Bench:
     def take_in(self) -> list[int]:
         """Take what woke us, then what did not; returns the shards due to be sent."""
         for _, result in wait_for_results(self.client, [self.step], 0.05):
-            self.step.take(result, workers_alive=2)
-        return self.step.review(alive={QUEUE: 2})
+            self.step.take(result, processes_alive=2)
+        return self.step.review(alive={QUEUE: 2}, processes_alive=2)
 
     def finish(self) -> str:
         """Do what is open again and soundly; returns the digest of the sum."""

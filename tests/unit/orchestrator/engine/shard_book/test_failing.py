@@ -77,7 +77,7 @@ def test_a_refused_shard_is_offered_again_after_a_pause() -> None:
 def refuse(
     book: ShardBook, worker: str, *, now_s: float = 0.0, reason: str = AttemptReason.FINGERPRINT
 ) -> None:
-    """Have shard 0 refused, by one of two workers."""
+    """Have shard 0 refused, by one of two processes."""
     refused = ShardResult(
         run="r",
         epoch=1,
@@ -92,7 +92,7 @@ def refuse(
         error=f"{worker}: other arithmetic",
         reason=reason,
     )
-    book.mark_refused(refused, now_s=now_s, workers_alive=2)
+    book.mark_refused(refused, now_s=now_s, processes_alive=2)
 
 
 def test_refusals_are_no_failures_but_end_when_every_worker_must_have_refused() -> None:
