@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metafleet.encoders.weights import PackagedFile
-from metafleet.errors import ConfigError
+from metafleet.errors import ConfigError, DataError, MetafleetError
 
 if TYPE_CHECKING:
     from metafleet.encoders.graph_part import GraphPart
@@ -78,10 +78,29 @@ class PretrainedEncoder(ABC):
         """
 
     def encode_part(self, items: Array) -> Array:
-        """Encode 1 to ``batch_items`` items; the batch is filled by repeating the last one."""
+        """Encode 1 to ``batch_items`` items; the batch is filled by repeating the last one.
+
+        Raises:
+            DataMissingError, DataCorruptError: for the same reasons as ``identity``.
+            DataError: a library cannot encode these items.
+        """
         lacking = self.batch_items - len(items)
         full = items if lacking == 0 else np.concatenate([items, np.repeat(items[-1:], lacking, 0)])
-        return self.encode(full)[: len(items)]
+        return self._encoded(full)[: len(items)]
+
+    def _encoded(self, items: Array) -> Array:
+        """Return ``encode(items)``; convert errors of libraries to one-line errors."""
+        try:
+            return self.encode(items)
+        except (MetafleetError, MemoryError):
+            raise
+        except Exception as error:  # a library may raise anything
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"encoder {self.name!r} cannot encode items of shape {list(items.shape[1:])} "
+                f"({type(error).__name__}: {reason}); check the options of the items, and that the "
+                "encoder's files belong together"
+            ) from error
 
     def graph_part(self, shape: tuple[int, ...]) -> "GraphPart":
         """Return the encoder as a part of a graph in ONNX.

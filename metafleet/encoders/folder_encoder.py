@@ -11,6 +11,7 @@ import numpy as np
 from metafleet.encoders.base import Array, PretrainedEncoder
 from metafleet.encoders.model_folder import ModelFolder
 from metafleet.encoders.weights import version_of
+from metafleet.errors import ConfigError
 
 
 class FolderEncoder(PretrainedEncoder):
@@ -53,7 +54,14 @@ class FolderEncoder(PretrainedEncoder):
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - encoders live as long as the process
     def _n_features(self, shape: tuple[int, ...]) -> int:
-        return int(self.encode(self._blank(shape)).shape[1])
+        blank = self._blank(shape)
+        first, second = self._encoded(blank), self._encoded(blank)
+        if not np.allclose(first, second, rtol=1e-3, atol=1e-3, equal_nan=True):
+            raise ConfigError(
+                f"encoder {self.name!r} gives other features of the same item each time, as models "
+                "do that hide random parts of it; choose another model"
+            )
+        return int(first.shape[1])
 
     def _blank(self, shape: tuple[int, ...]) -> Array:
         """Return an example item [1, *shape]."""

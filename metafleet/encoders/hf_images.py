@@ -48,15 +48,19 @@ class HfImages(HfModel):
         rows, pooler = self.run(pixel_values=pixels)
         if rows is None:
             return self.pooled(None, pooler, None)
+        n_others = 0
         if rows.ndim == 4:  # of a convolutional network: [n, features, height, width]
             rows = rows.flatten(2).transpose(1, 2)
-        elif self._pooling in ("mean", "max") and _has_class_token(self._model):
-            config: Any = self._model.config
-            rows = rows[:, 1 + getattr(config, "num_register_tokens", 0) :]
-        return self.pooled(rows, pooler, None)
-
-    def _default(self, model: nn.Module) -> str:
-        return "class_token" if _has_class_token(model) else "mean"
+        else:
+            n_others = _n_before_patches(self._model)
+        pooling = self._pooling or ("class_token" if n_others else "mean")
+        if pooling == "class_token" and not n_others:
+            raise ConfigError(
+                f"pooling='class_token'; encoder {self.name!r} has none; expected 'mean' or 'max'"
+            )
+        if pooling in ("mean", "max"):
+            rows = rows[:, n_others:]
+        return self.pooled(rows, pooler, None, default=pooling)
 
     def _require_shape(self, shape: tuple[int, ...]) -> None:
         if shape != self._rule.shape:
@@ -68,6 +72,10 @@ class HfImages(HfModel):
         return np.zeros((1, *shape), np.uint8)
 
 
-def _has_class_token(model: nn.Module) -> bool:
-    names = (name.rpartition(".")[2] for name, _ in model.named_parameters())
-    return any(name in ("cls_token", "class_embedding") for name in names)
+def _n_before_patches(model: nn.Module) -> int:
+    """Return the number of rows before those of patches: class token, registers and others."""
+    names = {name.rpartition(".")[2] for name, _ in model.named_parameters()}
+    if names.isdisjoint(("cls_token", "class_embedding")):
+        return 0
+    config: Any = model.config
+    return 1 + getattr(config, "num_register_tokens", 0) + ("distillation_token" in names)

@@ -137,15 +137,23 @@ class HfModel(FolderEncoder):
         found = model(**inputs)
         return found.last_hidden_state, getattr(found, "pooler_output", None)
 
-    def pooled(self, rows: Tensor | None, pooler: Tensor | None, mask: Tensor | None) -> Tensor:
+    def pooled(
+        self,
+        rows: Tensor | None,
+        pooler: Tensor | None,
+        mask: Tensor | None,
+        *,
+        default: str = "mean",
+    ) -> Tensor:
         """Return the pooled features, float32 [n, features].
 
         Args:
             rows: outputs, [n, rows, features].
             pooler: output of the model's own pooling, [n, features].
             mask: [n, rows], true for rows to include; None includes all rows.
+            default: the pooling if the user asked for none.
         """
-        chosen = "pooler" if rows is None else self._pooling or self._default(self._model)
+        chosen = "pooler" if rows is None else self._pooling or default
         if chosen == "pooler":
             if pooler is None or not self._has_pooler:
                 raise ConfigError(
@@ -157,9 +165,6 @@ class HfModel(FolderEncoder):
             assert rows is not None
             found = _pool(rows, chosen, mask)
         return found.float()
-
-    def _default(self, model: nn.Module) -> str:
-        return "mean"
 
 
 def as_array(features: Tensor) -> Array:

@@ -65,7 +65,9 @@ class HfTexts(HfModel):
     def too_long(self, items: Array) -> int:
         """Return how many texts have more tokens than the model takes."""
         with self._lock:
-            found = self._tokenizer(read_texts(items), padding=False, truncation=False)
+            found = self._tokenizer(
+                read_texts(items), padding=False, truncation=False, verbose=False
+            )
         return sum(len(ids) > self._n_tokens for ids in found["input_ids"])
 
     @loaded_once
@@ -75,8 +77,10 @@ class HfTexts(HfModel):
             tokenizer = self._library.AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.pad_token is None:  # padding is masked, so any token does
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        # after the text: before it, padding would move the text's positions in some models
+        tokenizer.padding_side = "right"
         return tokenizer
 
     @loaded_once

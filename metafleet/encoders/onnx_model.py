@@ -28,7 +28,7 @@ from metafleet.encoders.pixels import PixelRule
 from metafleet.encoders.pooling import choose_pooling, pool_rows
 from metafleet.encoders.runtime import onnx_session
 from metafleet.encoders.weights import FirstDigests, file_sha256, version_of
-from metafleet.errors import ConfigError, DataCorruptError, DataMissingError, MetafleetError
+from metafleet.errors import ConfigError, DataCorruptError, DataMissingError
 from metafleet.options import parse_options
 
 _OUTSIDE: Final = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
@@ -133,7 +133,7 @@ class OnnxModel(PretrainedEncoder):
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - encoders live as long as the process
     def _n_features(self, shape: tuple[int, ...]) -> int:
-        return int(self.encode(self._blank(shape)).shape[1])
+        return int(self._encoded(self._blank(shape)).shape[1])
 
     def encode(self, items: Array) -> Array:
         """Encode pictures uint8 [n, 3, side, side] or waves float32 [n, samples]."""
@@ -192,16 +192,7 @@ class OnnxModel(PretrainedEncoder):
         """Return float32 [n, features]; a fixed batch is filled by repeating the last item."""
         full = np.concatenate([values, np.repeat(values[-1:], size - len(values), 0)])
         outputs = [self._options.output] if self._options.output else None
-        try:
-            found = self._session.run(outputs, {self._input: np.ascontiguousarray(full)})[0]
-        except MetafleetError:
-            raise
-        except Exception as error:  # its own classes, which have no common base
-            reason = " ".join(str(error).split())[:160]
-            raise ConfigError(
-                f"encoder {self.name!r} does not take {list(full.shape)} ({reason}); check "
-                f"{self._described}"
-            ) from error
+        found = self._session.run(outputs, {self._input: np.ascontiguousarray(full)})[0]
         rows = np.asarray(found, np.float32)[: len(values)]
         if rows.ndim == 4:  # of a convolutional network: [n, features, height, width]
             rows = rows.reshape(*rows.shape[:2], -1).transpose(0, 2, 1)

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from metafleet.encoders.registry import get_encoder
-from metafleet.errors import ConfigError, DataCorruptError, DataMissingError
+from metafleet.errors import ConfigError, DataCorruptError, DataError, DataMissingError
 from tests.unit.metafleet.encoders import tiny_models as tiny
 from tests.unit.metafleet.encoders.refusals import assert_refused_in_one_line
 
@@ -202,5 +202,5 @@ def test_a_graph_that_cannot_be_used_is_one_line(
 def test_a_graph_for_another_size_is_one_line(tmp_path: Path) -> None:
     path = _write(tmp_path / "tiny.onnx", rule="side = 16")
 
-    with pytest.raises(ConfigError, match="does not take"):
+    with pytest.raises(DataError, match=r"cannot encode items of shape \[3, 16, 16\]"):
         get_encoder(f"onnx:{path}", kind="image").n_features((3, 16, 16))

@@ -64,16 +64,44 @@ def write_tokenizer(folder: Path, tokenizer: Any, n_positions: int) -> None:
     tokenizer(vocab=vocabulary, model_max_length=n_positions).save_pretrained(folder)
 
 
-def write_static(folder: Path) -> Path:
-    """Write static vectors of sentence-transformers."""
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
-    from sentence_transformers.models import StaticEmbedding  # noqa: PLC0415
+def write_gpt2(folder: Path, *, padding_side: str = "right", pad: str | None = "[PAD]") -> Path:
+    from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast  # noqa: PLC0415
+
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 10, "n_positions": 16}
+    ends = {"bos_token_id": 2, "eos_token_id": 3}
+    spread(GPT2Model(GPT2Config(**sizes, **ends))).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=_word_tokenizer(),
+        pad_token=pad,
+        unk_token="[UNK]",
+        padding_side=padding_side,
+        model_max_length=16,
+    ).save_pretrained(folder)
+    return folder
+
+
+def write_images(folder: Path, model: Any, side: int = SIDE) -> Path:
+    """Write a model of pictures."""
+    spread(model).save_pretrained(folder)
+    write_preprocessor(folder, size={"height": side, "width": side})
+    return folder
+
+
+def _word_tokenizer() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415
 
     vocabulary = {word: number for number, word in enumerate(_BERT_WORDS)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    module = StaticEmbedding(tokenizer, embedding_dim=8)
+    return tokenizer
+
+
+def write_static(folder: Path) -> Path:
+    """Write static vectors of sentence-transformers."""
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+    from sentence_transformers.models import StaticEmbedding  # noqa: PLC0415
+
+    module = StaticEmbedding(_word_tokenizer(), embedding_dim=8)
     SentenceTransformer(modules=[spread(module)]).save(str(folder))
     return folder
 
