@@ -60,7 +60,12 @@ class _OpenClip(FolderEncoder):
     def _model(self) -> Any:
         folder, library = self._folder.checked(), self._library
         self._folder.require_depth(self._config)
-        made = {"model_name": f"local-dir:{folder}", "load_weights": False}
+        # not with weights of the text tower alone, which may be a pickle elsewhere
+        made = {
+            "model_name": f"local-dir:{folder}",
+            "load_weights": False,
+            "pretrained_text": False,
+        }
         with self._folder.loading(), _quiet():
             with on_meta():
                 require_room(self.name, library.create_model(**made, device="meta"))

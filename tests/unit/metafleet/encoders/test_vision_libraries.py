@@ -113,6 +113,22 @@ def test_pictures_and_texts_have_the_features_of_open_clip(tmp_path: Path) -> No
     assert texts.too_long(tiny.texts("rain " * 10, "rain " * 11)) == 1
 
 
+def test_a_text_tower_of_transformers_has_the_weights_of_the_folder_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    base = tiny.write_bert(tmp_path / "base", 12)
+    (base / "model.safetensors").unlink()
+    folder, model = tiny.write_open_clip_of_bert(tmp_path / "model", base)
+    capfd.readouterr()
+
+    found = get_encoder(f"open_clip:{folder}", kind="text").encode_part(tiny.texts("sun", "rain"))
+
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["sun", "rain"])
+    with torch.no_grad():
+        np.testing.assert_allclose(found, model.encode_text(tokens), atol=1e-4)
+    assert "randomly" not in capfd.readouterr().err
+
+
 def _empty(folder: Path) -> None:
     next(folder.glob("*.safetensors")).unlink()
 

@@ -198,9 +198,36 @@ OPEN_CLIP: dict[str, Any] = {
 def write_open_clip(folder: Path) -> Any:
     """Write a small model of two towers; return the model."""
     import open_clip  # noqa: PLC0415
-    from safetensors.torch import save_file  # noqa: PLC0415
 
     model = spread(open_clip.CLIP(**json.loads(json.dumps(OPEN_CLIP)))).eval()
+    _write_towers(folder, model, OPEN_CLIP)
+    return model
+
+
+def write_open_clip_of_bert(folder: Path, base: Path) -> tuple[Path, Any]:
+    """Write a model whose tower of texts has the architecture of a model of transformers."""
+    import open_clip  # noqa: PLC0415
+    from transformers import BertTokenizerFast  # noqa: PLC0415
+
+    text = {
+        "hf_model_name": str(base),
+        "hf_tokenizer_name": str(base),
+        "hf_proj_type": "mlp",
+        "hf_pooler_type": "mean_pooler",
+    }
+    config = {**OPEN_CLIP, "text_cfg": {**text, "context_length": 12}, "custom_text": True}
+    values = json.loads(json.dumps(config))
+    values["text_cfg"]["hf_model_pretrained"] = False
+    del values["custom_text"]
+    model = spread(open_clip.CustomTextCLIP(**values)).eval()
+    _write_towers(folder, model, config)
+    write_tokenizer(folder, BertTokenizerFast, 12)
+    return folder, model
+
+
+def _write_towers(folder: Path, model: torch.nn.Module, config: Any) -> None:
+    from safetensors.torch import save_file  # noqa: PLC0415
+
     folder.mkdir(exist_ok=True)
     preprocessing = {
         "mean": [0.4, 0.5, 0.6],
@@ -208,11 +235,10 @@ def write_open_clip(folder: Path) -> Any:
         "interpolation": "bicubic",
         "resize_mode": "shortest",
     }
-    config = {"model_cfg": OPEN_CLIP, "preprocess_cfg": preprocessing}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    values = {"model_cfg": config, "preprocess_cfg": preprocessing}
+    (folder / "open_clip_config.json").write_text(json.dumps(values))
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / "open_clip_model.safetensors")
-    return model
 
 
 def write_sentences(folder: Path) -> Path:
