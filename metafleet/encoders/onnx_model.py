@@ -10,9 +10,8 @@ See docs/reference/encoders.md for all entries. The graph runs on the CPU, with 
 """
 
 import functools
-import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,13 +25,12 @@ from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.model_folder import require_bytes
 from metafleet.encoders.pixels import PixelRule
 from metafleet.encoders.pooling import choose_pooling, pool_rows
-from metafleet.encoders.runtime import onnx_session
+from metafleet.encoders.runtime import encoder_library, onnx_session
 from metafleet.encoders.weights import FirstDigests, file_sha256, version_of
 from metafleet.errors import ConfigError, DataCorruptError, DataMissingError
 from metafleet.options import parse_options
 
-_OUTSIDE: Final = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
-"""Matches the length of the name of a file of tensors in a graph's bytes. The name follows."""
+_INSTALL: Final = "pip install 'metafleet[onnx]'"
 _PICTURES: Final = ("image",)
 _POOLINGS: Final = ("class_token", "mean", "max", "flat")
 
@@ -198,7 +196,7 @@ class OnnxModel(PretrainedEncoder):
             rows = rows.reshape(*rows.shape[:2], -1).transpose(0, 2, 1)
         if rows.ndim == 3:
             return pool_rows(rows, self._pooling or self._options.pooling or "mean")
-        if rows.ndim != 2:
+        if rows.ndim != 2 or not rows.shape[1]:
             raise ConfigError(
                 f"encoder {self.name!r} gives {list(rows.shape)}; expected [n, features] or "
                 f"[n, rows, features]; name another output in {self._described}"
@@ -242,20 +240,30 @@ class OnnxModel(PretrainedEncoder):
             DataMissingError: such a file is missing.
             DataCorruptError: the graph names a file in another folder.
         """
-        data = self._graph().read_bytes()
-        spans = [(found.end(), found.group(1)[0]) for found in _OUTSIDE.finditer(data)]
-        names = {data[start : start + n].decode(errors="replace") for start, n in spans}
-        for name in names:
+        folder = self._graph().parent
+        for name in self._files_of_tensors:
             if Path(name).name != name:
                 raise DataCorruptError(
-                    f"encoder {self.name!r} keeps tensors in {name!r}; expected a file next to it"
+                    f"encoder {self.name!r} keeps tensors in {name!r:.80}; expected a file next to "
+                    "it"
                 )
-            if not (self._path.parent / name).is_file():
+            if not (folder / name).is_file():
                 raise DataMissingError(
-                    f"encoder {self.name!r} keeps tensors in {name!r}, which is not next to it; "
-                    "copy it there"
+                    f"encoder {self.name!r} keeps tensors in {name!r:.80}, which is not next to "
+                    "it; copy it there"
                 )
-        return sorted(self._path.parent / name for name in names)
+        return [folder / name for name in self._files_of_tensors]
+
+    @loaded_once
+    def _files_of_tensors(self) -> list[str]:
+        library = encoder_library("onnx", encoder=self.name, install=_INSTALL)
+        try:
+            model = library.load(self._graph(), load_external_data=False)
+        except Exception as error:  # of the library, of protobuf or of the disk
+            raise DataCorruptError(
+                f"{self._path} is no ONNX model that can be read: {type(error).__name__}"
+            ) from error
+        return sorted(set(_locations(model, library.TensorProto)))
 
     def _digests(self) -> dict[str, str]:
         """Return name -> sha256 of all files, after checking that none has changed."""
@@ -291,3 +299,14 @@ class OnnxModel(PretrainedEncoder):
         inputs = {each.name: each.shape for each in self._session.get_inputs()}
         first = inputs[self._input][:1]
         return first[0] if first and isinstance(first[0], int) and first[0] > 0 else 0
+
+
+def _locations(message: Any, tensor: type[Any]) -> Iterator[str]:
+    """Yield the names of the files in which the tensors of a message of protobuf are kept."""
+    if isinstance(message, tensor):
+        yield from (each.value for each in message.external_data if each.key == "location")
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for each in (value,) if hasattr(value, "ListFields") else value:
+                yield from _locations(each, tensor)

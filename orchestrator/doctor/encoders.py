@@ -15,7 +15,7 @@ _NEEDS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "timm": (("timm", "torchvision"), "pip install 'metafleet[timm]'"),
     "open_clip": (("open_clip", "torchvision"), "pip install 'metafleet[clip]'"),
     "st": (("sentence_transformers",), "pip install 'metafleet[st]'"),
-    "onnx": (("onnxruntime",), "pip install 'metafleet[onnx]'"),
+    "onnx": (("onnxruntime", "onnx"), "pip install 'metafleet[onnx]'"),
 }
 """Loader -> modules that it needs, and how to install them."""
 

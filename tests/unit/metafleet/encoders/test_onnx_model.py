@@ -140,6 +140,59 @@ def test_tensors_in_a_file_of_their_own_are_part_of_the_identity(tmp_path: Path)
         encoder.identity()
 
 
+def _in_own_file(path: Path, location: str) -> Path:
+    """Keep the large tensor of a graph in a file of its own."""
+    model = onnx.load(_write(path))
+    onnx.save(model, path, save_as_external_data=True, location=location, size_threshold=64)
+    return path
+
+
+def test_a_file_of_tensors_is_found_however_the_graph_names_it(tmp_path: Path) -> None:
+    path = _in_own_file(tmp_path / "tiny.onnx", "tiny.data")
+    key, value = b"\x0a\x08location", b"\x12\x09tiny.data"
+    data = path.read_bytes()
+    assert key + value in data
+    path.write_bytes(data.replace(key + value, value + key))  # the same in another order
+    encoder = get_encoder(f"onnx:{path}", kind="image")
+
+    assert encoder.n_features((3, 32, 32)) == 6
+    assert sorted(encoder.identity()["weights"]) == ["tiny.data", "tiny.onnx", "tiny.toml"]
+
+
+def test_a_file_of_tensors_may_have_a_long_name(tmp_path: Path) -> None:
+    name = f"{'t' * 200}.data"
+    path = _in_own_file(tmp_path / "tiny.onnx", name)
+
+    assert name in get_encoder(f"onnx:{path}", kind="image").identity()["weights"]
+
+
+def test_an_input_may_be_called_location(tmp_path: Path) -> None:
+    path = _write(tmp_path / "tiny.onnx")
+    model = onnx.load(path)
+    model.graph.input[0].name = model.graph.node[0].input[0] = "location"
+    onnx.save(model, path)
+
+    assert get_encoder(f"onnx:{path}", kind="image").n_features((3, 32, 32)) == 6
+
+
+def _outer_tensors(path: Path) -> None:
+    _in_own_file(path, "tiny.data")
+    model = onnx.load(path, load_external_data=False)
+    (location,) = (
+        each for each in model.graph.initializer[0].external_data if each.value == "tiny.data"
+    )
+    location.value = "../tiny.data"
+    path.write_bytes(model.SerializeToString())
+
+
+def _without_features(path: Path) -> None:
+    model = onnx.load(path)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(_WEIGHTS[:, :0], "weights"))
+    del model.graph.node[2], model.graph.output[1]
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 0
+    path.write_bytes(model.SerializeToString())
+
+
 @pytest.mark.parametrize("is_read", [False, True])
 def test_a_graph_that_changes_needs_a_new_process(is_read: bool, tmp_path: Path) -> None:
     path = _write(tmp_path / "tiny.onnx")
@@ -181,6 +234,8 @@ def _rule(text: str) -> Any:
     [
         (_gone, DataMissingError, "there is no file"),
         (_truncated, DataCorruptError, "is no ONNX model that can be read"),
+        (_outer_tensors, DataCorruptError, "keeps tensors in '../tiny.data'; expected a file"),
+        (_without_features, ConfigError, "gives [1, 0]; expected [n, features]"),
         (_unsaid, ConfigError, "which says what the graph takes; write it"),
         (_rule("side ="), ConfigError, "tiny.toml cannot be read"),
         (_rule("sides = 32"), ConfigError, "sides"),
