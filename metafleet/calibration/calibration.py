@@ -112,11 +112,11 @@ class Calibration:
 
         Args:
             n_way: number of classes in the support set.
-            k_shot: mean number of examples per class.
+            k_shot: mean number of examples per class; 0 is the same as 1.
         """
 
         def distance(shape: ShapeCalibration) -> float:
-            ratios = (shape.n_way / n_way, shape.k_shot / k_shot)
+            ratios = (shape.n_way / n_way, shape.k_shot / (k_shot or 1.0))
             return sum(abs(math.log(ratio)) for ratio in ratios)
 
         return min(self.shapes, key=distance)

@@ -166,6 +166,6 @@ def _classes_of(values: Any) -> dict[str, int]:
     classes = {str(name): int(n) for name, n in values}
     if len(classes) != len(values) or len(classes) == 1:
         raise ValueError(f"{len(values)} classes")
-    if min(classes.values(), default=1) < 1:
+    if min(classes.values(), default=0) < 0:  # 0: a class that is known by its name alone
         raise ValueError(f"a class of {min(classes.values())} examples")
     return classes

@@ -203,7 +203,14 @@ def test_what_is_kept_comes_back_from_json() -> None:
 
 @pytest.mark.parametrize(
     ("n_way", "k_shot", "nearest"),
-    [(5, 1.0, (5, 1)), (6, 1.4, (5, 1)), (5, 3.5, (5, 5)), (40, 1.0, (20, 1)), (3, 90.0, (5, 5))],
+    [
+        (5, 0.0, (5, 1)),
+        (5, 1.0, (5, 1)),
+        (6, 1.4, (5, 1)),
+        (5, 3.5, (5, 5)),
+        (40, 1.0, (20, 1)),
+        (3, 90.0, (5, 5)),
+    ],
 )
 def test_the_nearest_shape_is_that_of_the_least_ratios(
     n_way: int, k_shot: float, nearest: tuple[int, int]

@@ -162,9 +162,9 @@ BROKEN = {
         lambda f: _edit(f, classes=[["cat", float("inf")], ["dog", 2], ["eel", 2]]),
         "damaged, or no model of ours",
     ),
-    "a class without examples": (
-        lambda f: _edit(f, classes=[["cat", 0], ["dog", 2], ["eel", 2]]),
-        "a class of 0 examples",
+    "a class of fewer than no examples": (
+        lambda f: _edit(f, classes=[["cat", -1], ["dog", 2], ["eel", 2]]),
+        "a class of -1 examples",
     ),
     "a size of several lines": (
         lambda f: _edit(f, tensors={"bytes": "a\nb", "sha256": ""}),
