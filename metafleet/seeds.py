@@ -50,7 +50,7 @@ class CounterRng:
         self._address.update(_WORD.pack(index))
         self._words = self._stream()
 
-    def beside(self, domain: str) -> "CounterRng":
+    def with_domain(self, domain: str) -> "CounterRng":
         """Return the stream of another purpose with the same seed, step and index."""
         return CounterRng(self._seed, domain, self._step, self._index)
 

@@ -121,7 +121,7 @@ def draw_views(counts: Mapping[str, int], n_items: int, rng: CounterRng) -> dict
     """
     if not counts:
         return {}
-    own = rng.beside(_VIEWS)
+    own = rng.with_domain(_VIEWS)
     return {name: [own.integer(n) for _ in range(n_items)] for name, n in counts.items()}
 
 

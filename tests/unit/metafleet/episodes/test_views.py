@@ -94,8 +94,8 @@ def test_items_with_several_labels_have_views_too() -> None:
     assert column(episode, "image", 1) == [own.integer(5) for _ in range(20)]
 
 
-def test_a_stream_beside_another_has_its_address() -> None:
+def test_a_stream_of_another_domain_has_its_address() -> None:
     rng = address(4)
     rng.integer(10)
 
-    assert np.array_equal(rng.beside("x").uniforms(3), CounterRng(3, "x", 7, 4).uniforms(3))
+    assert np.array_equal(rng.with_domain("x").uniforms(3), CounterRng(3, "x", 7, 4).uniforms(3))
