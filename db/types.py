@@ -1,10 +1,14 @@
 """Column types that store values identically on SQLite and PostgreSQL."""
 
 import math
+import sys
+import zlib
+from array import array
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Double, String, Text
+from sqlalchemy import JSON, DateTime, Dialect, Double, LargeBinary, String, Text
 from sqlalchemy.types import TypeDecorator
 
 
@@ -104,3 +108,31 @@ class Indices(TypeDecorator[tuple[int, ...]]):
     def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[int, ...] | None:
         """Convert it to a tuple."""
         return None if value is None else tuple(value)
+
+
+class Reals(TypeDecorator[tuple[float, ...]]):
+    """A tuple of float64, stored without loss: little-endian bytes, compressed by zlib."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Iterable[float] | None, dialect: Dialect) -> bytes | None:
+        """Pack the numbers."""
+        return None if value is None else zlib.compress(_little_endian(value).tobytes())
+
+    def process_result_value(
+        self, value: bytes | None, dialect: Dialect
+    ) -> tuple[float, ...] | None:
+        """Unpack the numbers."""
+        if value is None:
+            return None
+        numbers = array("d", zlib.decompress(value))
+        return tuple(_little_endian(numbers))
+
+
+def _little_endian(values: Iterable[float]) -> "array[float]":
+    """Return numbers in the byte order of the stored form, or back in that of this machine."""
+    numbers = array("d", values)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, String
 
 from metafleet.db.records.runs import utc_now
 from metafleet.db.records.table import table_of_run
-from metafleet.db.types import Line, LongText, Real
+from metafleet.db.types import Line, LongText, Real, Reals
 
 SPLIT_LENGTH: Final = 32
 LABEL_LENGTH: Final = 255
@@ -151,6 +151,29 @@ class EvaluationRecord:
 
 EVALUATIONS = table_of_run(
     "evaluations", EvaluationRecord, key=("step", "split", "label", "episodes")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeResultsRecord:
+    """The results of each episode of an evaluation, in the order of the episodes.
+
+    Attributes:
+        step, split, label, episodes: name the evaluation, as in ``EvaluationRecord``.
+        losses: the loss of each episode.
+        accuracies: the accuracy of each episode in [0, 1]; None for regression.
+    """
+
+    step: int
+    split: Annotated[str, String(SPLIT_LENGTH)]
+    label: Annotated[str, String(LABEL_LENGTH)]
+    episodes: int
+    losses: Annotated[tuple[float, ...], Reals]
+    accuracies: Annotated[tuple[float, ...], Reals] | None
+
+
+EPISODE_RESULTS = table_of_run(
+    "episode_results", EpisodeResultsRecord, key=("step", "split", "label", "episodes")
 )
 
 

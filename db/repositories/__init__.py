@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from metafleet.db.repositories.attempts import AttemptCountRepository, AttemptRepository
 from metafleet.db.repositories.checkpoints import CheckpointRepository
+from metafleet.db.repositories.episode_results import EpisodeResultsRepository
 from metafleet.db.repositories.evaluations import EvaluationRepository
 from metafleet.db.repositories.experiments import ExperimentRepository
 from metafleet.db.repositories.jobs import JobRepository
@@ -20,6 +21,7 @@ RUN_ROWS: Final[tuple[type[RunRows[Any]], ...]] = (
     AttemptRepository,
     AttemptCountRepository,
     EvaluationRepository,
+    EpisodeResultsRepository,
     CheckpointRepository,
 )
 """The repositories of a run's rows, in the order in which they are written."""
@@ -29,6 +31,7 @@ __all__ = [
     "AttemptCountRepository",
     "AttemptRepository",
     "CheckpointRepository",
+    "EpisodeResultsRepository",
     "EvaluationRepository",
     "ExperimentRepository",
     "JobRepository",

@@ -17,6 +17,7 @@ from metafleet.db.records import (
     AttemptCountRecord,
     AttemptRecord,
     CheckpointRecord,
+    EpisodeResultsRecord,
     EvaluationRecord,
     JobRecord,
     OuterStepRecord,
@@ -124,9 +125,11 @@ class Recorder:
         """Record attempts that did not count, and the counters; raise as ``record_step`` does."""
         self._add((*attempts, *counts))
 
-    def record_evaluation(self, evaluation: EvaluationRecord) -> None:
+    def record_evaluation(
+        self, evaluation: EvaluationRecord, episodes: EpisodeResultsRecord
+    ) -> None:
         """Record a validation or a test; raise as ``record_step`` does."""
-        self._add((evaluation,))
+        self._add((evaluation, episodes))
 
     def record_checkpoint(self, checkpoint: CheckpointRecord) -> None:
         """Record a checkpoint that is on disk; raise as ``record_step`` does."""

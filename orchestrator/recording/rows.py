@@ -16,6 +16,7 @@ from metafleet.db.records import (
     AttemptCountRecord,
     AttemptRecord,
     CheckpointRecord,
+    EpisodeResultsRecord,
     EvaluationRecord,
     JobRecord,
     OuterStepRecord,
@@ -53,6 +54,7 @@ Row = (
     | AttemptRecord
     | AttemptCountRecord
     | EvaluationRecord
+    | EpisodeResultsRecord
     | CheckpointRecord
     | StatusChange
     | LostRun
@@ -64,10 +66,13 @@ _TYPES: dict[str, type[Any]] = {
     "attempt": AttemptRecord,
     "attempt_count": AttemptCountRecord,
     "evaluation": EvaluationRecord,
+    "episodes": EpisodeResultsRecord,
     "checkpoint": CheckpointRecord,
     "status": StatusChange,
     "run": LostRun,
 }
+_TUPLES = {"missing_shards", "losses", "accuracies"}
+"""Fields that are tuples; JSON has only lists."""
 _KINDS = {row_type: kind for kind, row_type in _TYPES.items()}
 
 
@@ -95,8 +100,8 @@ def from_line(line: str) -> EpochRow | None:
         fields = document["row"]
         if "created_at" in fields:
             fields["created_at"] = datetime.fromisoformat(fields["created_at"])
-        if "missing_shards" in fields:
-            fields["missing_shards"] = tuple(fields["missing_shards"])
+        for name in _TUPLES & fields.keys():
+            fields[name] = None if fields[name] is None else tuple(fields[name])
         if "run" in fields:
             fields["run"] = _to_run(fields["run"])
         if "status" in fields:

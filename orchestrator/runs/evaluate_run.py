@@ -8,12 +8,17 @@ from typing import Any
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.db.records import LABEL_LENGTH
-from metafleet.db.repositories import EvaluationRepository, RunRepository
+from metafleet.db.repositories import EpisodeResultsRepository, EvaluationRepository, RunRepository
 from metafleet.orchestrator.autotune.scratch import open_scratch
 from metafleet.orchestrator.engine.run_context import RunContext
 from metafleet.orchestrator.runs.learned_work import open_learned_work
 from metafleet.orchestrator.training.contenders import Contender, baselines_of
-from metafleet.orchestrator.training.evaluation import Judgement, evaluation_record, judge_state
+from metafleet.orchestrator.training.evaluation import (
+    Judgement,
+    episode_record,
+    evaluation_record,
+    judge_state,
+)
 from metafleet.orchestrator.training.events import EvaluationDone, Observer
 
 _STREAM = "evaluate"
@@ -53,7 +58,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     changes = work.config.episodes.changes_from(work.own.episodes, split)
     observer.on_notice(f"run {run.id} ({run.name}, seed {run.seed}) is judged")
     context = RunContext(settings, run.uid, in_process, observer.on_notice)
-    results = []
+    results, of_episodes = [], []
     for contender, step in contenders:
         judgement = Judgement(
             split,
@@ -64,15 +69,17 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
         )
         # one engine each: steps of a stream must increase, and baselines are of step 0
         with open_scratch(context, work.config, stream=_STREAM) as dispatcher:
-            done, _ = judge_state(
+            done, outcome = judge_state(
                 dispatcher, contender.spec, contender.state, judgement, stream=_STREAM
             )
         results.append(done)
+        of_episodes.append(episode_record(done, outcome))
         observer.on_evaluation(done)
     with database.session() as session:
         # the run's own validation or test may have judged the same episodes
         rows = [evaluation_record(done) for done in results]
         EvaluationRepository(session).upsert_many(run.id, rows, keep=("is_best",))
+        EpisodeResultsRepository(session).upsert_many(run.id, of_episodes)
     return results
 
 

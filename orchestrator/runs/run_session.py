@@ -40,6 +40,7 @@ from metafleet.orchestrator.training.checkpoint_header import Terms, TrainingPro
 from metafleet.orchestrator.training.contenders import Contender, baselines_of
 from metafleet.orchestrator.training.evaluation import (
     Judgement,
+    episode_record,
     evaluation_record,
     job_records,
     judge_state,
@@ -298,7 +299,7 @@ class RunSession:
         done, outcome = judge_state(
             self._dispatcher, contender.spec, contender.state, judgement, stream=stream
         )
-        self.recorder.record_evaluation(evaluation_record(done))
+        self.recorder.record_evaluation(evaluation_record(done), episode_record(done, outcome))
         self.recorder.record_jobs(job_records(stream, step, outcome))
         self._observer.on_evaluation(done)
         return done

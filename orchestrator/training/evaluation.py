@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from metafleet.data.scoring import score_name
-from metafleet.db.records import EvaluationRecord, JobRecord
+from metafleet.db.records import EpisodeResultsRecord, EvaluationRecord, JobRecord
 from metafleet.learners.summary import summarise
 from metafleet.orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest
 from metafleet.orchestrator.training.events import EvaluationDone
@@ -89,6 +89,19 @@ def evaluation_record(done: EvaluationDone) -> EvaluationRecord:
         accuracy_ci95=done.accuracy_ci95,
         batch_norm=done.batch_norm,
         is_best=done.is_best,
+    )
+
+
+def episode_record(done: EvaluationDone, outcome: StepOutcome) -> EpisodeResultsRecord:
+    """Return the row with the results of each episode."""
+    accuracies = tuple(m.accuracy for m in outcome.metrics if m.accuracy is not None)
+    return EpisodeResultsRecord(
+        step=done.step,
+        split=done.split,
+        label=done.label,
+        episodes=done.episodes,
+        losses=tuple(m.loss for m in outcome.metrics),
+        accuracies=None if done.accuracy is None else accuracies,
     )
 
 

@@ -9,6 +9,7 @@ from metafleet.orchestrator.recording.recorder import Recorder
 from metafleet.orchestrator.training.checkpoint import Checkpoint
 from metafleet.orchestrator.training.evaluation import (
     Judgement,
+    episode_record,
     evaluation_of,
     evaluation_record,
     evaluation_request,
@@ -106,7 +107,7 @@ class Validator:
         done = evaluation_of(self._spec, judgement, outcome)
         judged = _judge(at, done)
         done = replace(done, is_best=judged.progress.best_step == done.step)
-        self._recorder.record_evaluation(evaluation_record(done))
+        self._recorder.record_evaluation(evaluation_record(done), episode_record(done, outcome))
         self._recorder.record_jobs(job_records(VALIDATE_STREAM, done.step, outcome))
         self._observer.on_evaluation(done)
         return judged

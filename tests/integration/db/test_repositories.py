@@ -1,6 +1,7 @@
 """What every repository promises, over SQLite and over PostgreSQL."""
 
 import math
+from array import array
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from metafleet.db.engine import Database
 from metafleet.db.records import (
     CheckpointRecord,
+    EpisodeResultsRecord,
     EvaluationRecord,
     JobTotals,
     RunStatus,
@@ -15,6 +17,7 @@ from metafleet.db.records import (
 )
 from metafleet.db.repositories import (
     CheckpointRepository,
+    EpisodeResultsRepository,
     EvaluationRepository,
     ExperimentRepository,
     JobRepository,
@@ -305,6 +308,23 @@ class TestEvaluationsAndCheckpoints:
             assert [e.accuracy for e in evaluations.list(run.id, split="meta_test")] == [None]
             assert len(evaluations.list(run.id, label="trained")) == 4
 
+    def test_results_of_episodes_keep_their_bits_and_order(self, database: Database) -> None:
+        run = add_run(database)
+        odd = (0.1, 1 / 3, math.inf, -0.0, 5e-324, math.nan)
+        rows = [_episodes(odd, None), _episodes((1.0, 2.0), (0.5, 2 / 3))]
+        with database.session() as session:
+            EpisodeResultsRepository(session).upsert_many(run.id, rows)
+
+        with database.session(read_only=True) as session:
+            repository = EpisodeResultsRepository(session)
+            few, many = repository.list(run.id, split="meta_test", label="trained")
+            chosen = repository.find(run.id, split="meta_test", label="trained", step=7)
+            assert repository.find(run.id, split="meta_val", label="trained", step=7) is None
+        assert (few.losses, few.accuracies) == ((1.0, 2.0), (0.5, 2 / 3))
+        assert array("d", many.losses).tobytes() == array("d", odd).tobytes()
+        assert many.accuracies is None
+        assert chosen is not None and chosen.episodes == 6
+
     def test_the_newest_checkpoint_comes_first(self, database: Database) -> None:
         run = add_run(database)
         rows = [
@@ -367,4 +387,17 @@ def _evaluation(
         batch_norm="transductive",
         is_best=is_best,
         created_at=created_at or datetime.now(UTC),
+    )
+
+
+def _episodes(
+    losses: tuple[float, ...], accuracies: tuple[float, ...] | None
+) -> EpisodeResultsRecord:
+    return EpisodeResultsRecord(
+        step=7,
+        split="meta_test",
+        label="trained",
+        episodes=len(losses),
+        losses=losses,
+        accuracies=accuracies,
     )

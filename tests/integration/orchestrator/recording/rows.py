@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from metafleet.db.engine import Database
-from metafleet.db.records import CheckpointRecord, EvaluationRecord
+from metafleet.db.records import CheckpointRecord, EpisodeResultsRecord, EvaluationRecord
 from metafleet.db.repositories import JobRepository, OuterStepRepository, RunRepository
 from metafleet.errors import MetafleetError
 from metafleet.orchestrator.recording.recorder import RecorderLimits
@@ -28,6 +28,17 @@ def evaluation(step: int) -> EvaluationRecord:
         accuracy_ci95=0.01,
         batch_norm="none",
         is_best=True,
+    )
+
+
+def episodes(step: int) -> EpisodeResultsRecord:
+    return EpisodeResultsRecord(
+        step=step,
+        split="meta_val",
+        label="trained",
+        episodes=3,
+        losses=(0.1, 1 / 3, 1e-300),
+        accuracies=(1.0, 2 / 3, 0.0),
     )
 
 

@@ -11,6 +11,7 @@ from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord, RunStatus
 from metafleet.db.repositories import (
     CheckpointRepository,
+    EpisodeResultsRepository,
     EvaluationRepository,
     JobRepository,
     OuterStepRepository,
@@ -21,6 +22,7 @@ from tests.databases import make_jobs, make_step
 from tests.integration.orchestrator.recording.rows import (
     assert_recorded,
     checkpoint,
+    episodes,
     evaluation,
     eventually,
     steps_of,
@@ -34,7 +36,7 @@ def test_everything_recorded_is_in_the_database_after_a_flush(
     for step in range(1, 31):
         recorder.record_step(make_step(step), make_jobs(step))
     recorder.record_jobs(make_jobs(30, stream="meta_val"))
-    recorder.record_evaluation(evaluation(30))
+    recorder.record_evaluation(evaluation(30), episodes(30))
     recorder.record_checkpoint(checkpoint(30))
     recorder.record_status(RunStatus.FINISHED)
 
@@ -44,6 +46,7 @@ def test_everything_recorded_is_in_the_database_after_a_flush(
         found = RunRepository(session).get(run.id)
         assert len(JobRepository(session).list(run.id, stream="meta_val")) == 4
         assert EvaluationRepository(session).list(run.id) == (evaluation(30),)
+        assert EpisodeResultsRepository(session).list(run.id) == (episodes(30),)
         assert CheckpointRepository(session).list(run.id) == (checkpoint(30),)
     assert (found.steps_done, found.checkpoint_sha256) == (30, "c" * 64)
     assert found.status is RunStatus.FINISHED

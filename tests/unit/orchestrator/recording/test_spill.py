@@ -9,12 +9,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metafleet.db.records import CheckpointRecord, EvaluationRecord, OuterStepRecord, RunStatus
+from metafleet.db.records import (
+    CheckpointRecord,
+    EpisodeResultsRecord,
+    EvaluationRecord,
+    OuterStepRecord,
+    RunStatus,
+)
 from metafleet.orchestrator.recording.rows import EpochRow, StatusChange, from_line, to_line
 from metafleet.orchestrator.recording.spill import SpillFile
 from tests.databases import make_jobs, make_step
 
 NOW = datetime(2026, 4, 1, 10, 30, 0, 123456, tzinfo=UTC)
+
+
+def episodes_of(
+    losses: tuple[float, ...], accuracies: tuple[float, ...] | None
+) -> EpisodeResultsRecord:
+    return EpisodeResultsRecord(
+        step=2,
+        split="meta_test",
+        label="trained",
+        episodes=len(losses),
+        losses=losses,
+        accuracies=accuracies,
+    )
 
 
 @pytest.fixture
@@ -41,6 +60,8 @@ def file(tmp_path: Path) -> SpillFile:
             batch_norm="none",
             created_at=NOW,
         ),
+        episodes_of((0.1, math.inf), (1 / 3, 1.0)),
+        episodes_of((1e-300,), None),
     ],
 )
 def test_every_kind_of_row_survives_a_line(row: object) -> None:

@@ -72,7 +72,7 @@ class Notebook:
     def record_step(self, row: Any, jobs: Any) -> None:
         self.lines.append(f"step {row.step}")
 
-    def record_evaluation(self, row: Any) -> None:
+    def record_evaluation(self, row: Any, episodes: Any) -> None:
         self.lines.append(f"validation {row.step}{' best' if row.is_best else ''}")
 
     def record_jobs(self, jobs: Any) -> None:
