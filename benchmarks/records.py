@@ -1,4 +1,4 @@
-"""The time to list, filter, group and show runs, and to insert rows of jobs, in a large database.
+"""The time to read and compare runs, and to insert rows of jobs, in a large database.
 
     python -m benchmarks.records [--runs 1000] [--jobs 1000000] [--repeats 9] [--json FILE]
                                  [--only sqlite postgresql]
@@ -11,6 +11,7 @@ statement are checked: none may read all jobs.
 
 import argparse
 import json
+import random
 import statistics
 import tempfile
 import time
@@ -24,6 +25,7 @@ from sqlalchemy import Connection, event, text
 
 from metafleet.db.engine import Database, upgrade
 from metafleet.db.records import (
+    EpisodeResultsRecord,
     EvaluationRecord,
     JobRecord,
     NewRun,
@@ -32,12 +34,15 @@ from metafleet.db.records import (
     RunStatus,
 )
 from metafleet.db.repositories import (
+    EpisodeResultsRepository,
     EvaluationRepository,
     JobRepository,
     OuterStepRepository,
     RunRepository,
 )
 from metafleet.orchestrator.recording.rows import EpochRow, write_rows
+from metafleet.orchestrator.records.arms import find_arms
+from metafleet.orchestrator.records.comparison import compare_arms
 from metafleet.orchestrator.records.difference import shipped_config
 from metafleet.orchestrator.records.run_view import RunView
 from metafleet.orchestrator.records.selecting import Selection, select_groups, select_runs
@@ -48,12 +53,14 @@ BATCH = 1_000
 N_TIMED_JOBS = 20_000
 STEPS_OF_BIG_RUN = 10_000
 SHARDS = 10
+N_EPISODES = 600
 LEAST_ROWS_PER_S = 5_000
 LIMITS_MS = {
     "list": 200,
     "list --where": 200,
     "list --where --sort": 200,
     "list --group": 200,
+    "compare 20 runs": 1_000,
     "show": 300,
     "show of the largest run": 300,
 }
@@ -128,6 +135,9 @@ def reads(n_runs: int) -> dict[str, Callable[[Connection], Any]]:
         "list --where": lambda session: select_runs(session, where),
         "list --where --sort": lambda session: select_runs(session, best_first),
         "list --group": lambda session: select_groups(session, Selection()),
+        "compare 20 runs": lambda session: compare_arms(
+            session, find_arms(session, [str(n) for n in range(1, 300, 15)]), META_TEST
+        ),
         "show": lambda session: RunView.read(session, str(n_runs // 2)),
         "show of the largest run": lambda session: RunView.read(session, "latest"),
     }
@@ -205,6 +215,7 @@ def add_run(session: Connection, index: int) -> RunRecord:
     evaluations = [make_evaluation(META_VAL, step) for step in range(1, 21)]
     evaluations.append(make_evaluation(META_TEST, 20))
     EvaluationRepository(session).upsert_many(run.id, evaluations)
+    EpisodeResultsRepository(session).upsert_many(run.id, [make_episodes(index)])
     return run
 
 
@@ -248,6 +259,19 @@ def make_evaluation(split: str, step: int) -> EvaluationRecord:
         accuracy_ci95=0.01,
         batch_norm="batch",
         is_best=split == META_VAL,
+    )
+
+
+def make_episodes(index: int) -> EpisodeResultsRecord:
+    """Return the results of the episodes of a test, drawn at random."""
+    draw = random.Random(index)
+    return EpisodeResultsRecord(
+        step=20,
+        split=META_TEST,
+        label="trained",
+        episodes=N_EPISODES,
+        losses=tuple(draw.random() for _ in range(N_EPISODES)),
+        accuracies=tuple(draw.randrange(76) / 75 for _ in range(N_EPISODES)),
     )
 
 

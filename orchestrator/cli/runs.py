@@ -1,4 +1,4 @@
-"""`metafleet runs`: find, show, watch, change, clone and delete runs."""
+"""`metafleet runs`: find, show, compare, watch, change, clone and delete runs."""
 
 import click
 
@@ -10,6 +10,9 @@ _COMMANDS = {
     ),
     "show": LazyCommand(
         "metafleet.orchestrator.cli.runs_show:show_run", "Show everything about a run."
+    ),
+    "compare": LazyCommand(
+        "metafleet.orchestrator.cli.runs_compare:compare", "Test whether one run is better."
     ),
     "curve": LazyCommand("metafleet.orchestrator.cli.curve:curve", "Draw a run's learning curve."),
     "attach": LazyCommand(
@@ -35,7 +38,7 @@ _COMMANDS = {
 
 @click.group(cls=lazy_group(_COMMANDS))
 def runs() -> None:
-    """Find, show, watch, change, clone and delete runs.
+    """Find, show, compare, watch, change, clone and delete runs.
 
     A RUN is an id, a uid, a name (the newest of that name) or `latest`.
     """

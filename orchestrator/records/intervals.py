@@ -47,6 +47,14 @@ def quantile(degrees: int) -> float:
         low, high = (middle, high) if _probability(middle, degrees) < LEVEL else (low, middle)
 
 
+def two_sided_p(t: float, degrees: int) -> float:
+    """Return the probability that a variable with Student's distribution is beyond -t or t.
+
+    Values below 1e-15 are rounded to 0.
+    """
+    return max(0.0, 1.0 - _probability(abs(t), degrees))
+
+
 def _probability(t: float, degrees: int) -> float:
     """Return the probability of [-t, t].
 

@@ -6,17 +6,29 @@ import json
 import os
 import pty
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
-from metafleet.db.records import EvaluationRecord, NewRun, RunStatus
-from metafleet.db.repositories import EvaluationRepository, RunRepository
+from metafleet.db.records import (
+    EPISODE_RESULTS,
+    EpisodeResultsRecord,
+    EvaluationRecord,
+    NewRun,
+    RunStatus,
+)
+from metafleet.db.repositories import (
+    EpisodeResultsRepository,
+    EvaluationRepository,
+    RunRepository,
+)
 from metafleet.errors import RunNotFoundError
 from metafleet.orchestrator.cli.main import main
 from metafleet.orchestrator.records.difference import shipped_config
@@ -291,3 +303,73 @@ def in_terminal(columns: int, *arguments: str, answer: str = "") -> str:
     process.wait(timeout=60)
     os.close(terminal)
     return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).replace("\r", "")
+
+
+def test_two_runs_are_compared_and_evaluated_again_if_they_must(
+    home: Path, command: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "tiny.toml"
+    file.write_text(TINY)
+    for lr in ("0.001", "0.1"):
+        assert command("submit", str(file), "--set", f"outer.lr={lr}", "--in-process")[0] == 0
+    with Database.open(f"sqlite:///{home}/metafleet.db") as database, database.session() as session:
+        kept = [row for row in EpisodeResultsRepository(session).list(1) if row.label == "trained"]
+        recorded = EvaluationRepository(session).list(1, label="trained")
+        session.execute(delete(EPISODE_RESULTS).where(EPISODE_RESULTS.c.run_id == 1))
+
+    assert [(row.step, row.split, len(row.losses)) for row in kept] == [
+        (3, "meta_val", 4),
+        (6, "meta_test", 4),
+        (6, "meta_val", 4),
+    ]
+    for row in kept:
+        (judged,) = (e for e in recorded if (e.step, e.split) == (row.step, row.split))
+        assert statistics.fmean(row.losses) == pytest.approx(judged.loss, rel=1e-12)
+
+    status, out, error = command("runs", "compare", "1", "2")
+    assert status == 0 and "not compared" in out
+    assert "B against A: a run has no results of single episodes; --evaluate" in error
+    status, out, error = command("runs", "compare", "1", "2", "--evaluate")
+    assert (status, out) == (1, "") and "--in-process" in error
+    picture = tmp_path / "curves.png"
+    again = ("runs", "compare", "1", "2", "--evaluate", "--in-process", "--curves", str(picture))
+    status, out, error = command(*again)
+    assert status == 0 and "4 episodes" in out and "one seed: this compares two trained" in error
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with Database.open(f"sqlite:///{home}/metafleet.db") as database, database.session() as session:
+        found = EpisodeResultsRepository(session).list(1, split="meta_test", label="trained")
+    assert found == tuple(row for row in kept if row.split == "meta_test")
+    document = json.loads(command("runs", "compare", "1", "2", "--json")[1])
+    assert document["keys"] == {"outer.lr": [0.001, 0.1]}
+    assert document["against_first"][0]["of_episodes"]["n"] == 4
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_a_comparison_fits_into_the_terminal(four_runs: Path, columns: int) -> None:
+    with (
+        Database.open(f"sqlite:///{four_runs}/metafleet.db") as database,
+        database.session() as session,
+    ):
+        for run_id, score in ((1, 0.0), (2, 0.5), (3, 1.0)):
+            rows = [
+                EpisodeResultsRecord(
+                    step=2,
+                    split="meta_test",
+                    label="trained",
+                    episodes=3,
+                    losses=(1.0, 1.0, 1.0),
+                    accuracies=(0.5, score, score),
+                )
+            ]
+            EpisodeResultsRepository(session).upsert_many(run_id, rows)
+    text = in_terminal(columns, "runs", "compare", "1", "3")
+
+    lines = [line for line in text.splitlines() if not line.startswith("one seed:")]
+    assert max(map(len, lines)) <= columns
+    assert "outer.lr" in text and "+66.67 %" in text and "no difference" in text
+
+
+def test_an_option_that_has_no_effect_alone_is_refused(four_runs: Path, command: Command) -> None:
+    status, _, error = command("runs", "compare", "1", "2", "--in-process")
+
+    assert status != 0 and "--in-process goes with --evaluate; add --evaluate" in error

@@ -1,0 +1,93 @@
+"""Finds what is compared: runs, and groups of runs that differ only in their seed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from metafleet.db.repositories.runs import RunRepository
+from metafleet.errors import ConfigError
+from metafleet.orchestrator.records.entry import Entry
+from metafleet.orchestrator.records.grouping import Group, differing_keys, group_runs
+from metafleet.orchestrator.records.selecting import Selection, select_runs, with_results
+
+_FILTER: Final = re.compile(r"[=<>~\s]")
+"""Ids, uids and names of runs have none of these characters."""
+_MOST_NAMED: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One side of a comparison.
+
+    Attributes:
+        name: the argument that names it.
+        group: its runs.
+    """
+
+    name: str
+    group: Group
+
+    @property
+    def runs(self) -> tuple[Entry, ...]:
+        """One run for each seed, the newest, in the order of seeds."""
+        by_seed: dict[int, Entry] = {}
+        for entry in self.group.entries:
+            by_seed.setdefault(entry.run.seed, entry)
+        return tuple(by_seed[seed] for seed in sorted(by_seed))
+
+
+def find_arms(session: Connection, names: Sequence[str]) -> list[Arm]:
+    """Return the runs that each argument names.
+
+    An id, a uid or "latest" names one run. The name of runs, such as that of ``submit --name``,
+    names the newest run of that name, and all runs of that name that differ from it only in the
+    seed. A filter, such as "learner.name=maml and outer.lr=0.01", names all matching runs, which
+    may then differ only in the seed.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        ConfigError: fewer than two arguments, an argument occurs twice, no run matches a filter, or
+            the matching runs differ in more than their seed.
+    """
+    if len(names) < 2:
+        raise ConfigError(f"{len(names)} run to compare; expected two or more runs or groups")
+    arms = [Arm(name, _group(session, name)) for name in names]
+    seen: dict[frozenset[int], str] = {}
+    for arm in arms:
+        members = frozenset(entry.run.id for entry in arm.group.entries)
+        if members in seen:
+            raise ConfigError(
+                f"{seen[members]!r:.80} and {arm.name!r:.80} are the same runs; expected others"
+            )
+        seen[members] = arm.name
+    return arms
+
+
+def _group(session: Connection, name: str) -> Group:
+    if _FILTER.search(name):
+        return _matching(session, name)
+    run = RunRepository(session).get(name)
+    if name != run.name or name in (str(run.id), run.uid):
+        return Group(tuple(with_results(session, [run])))
+    others = RunRepository(session).list(limit=None, archived=None, experiment=run.experiment)
+    entries = with_results(session, [other for other in others if other.name == name])
+    groups = group_runs(entries)
+    return next(group for group in groups if run in (entry.run for entry in group.entries))
+
+
+def _matching(session: Connection, text: str) -> Group:
+    entries = select_runs(session, Selection.parse([text]))
+    groups = group_runs(entries)
+    if not groups:
+        raise ConfigError(f"no run matches {text!r:.80}; see `metafleet runs list`")
+    if len(groups) > 1:
+        keys = differing_keys(groups) or ["experiment"]
+        named = ", ".join(keys[:_MOST_NAMED]) + (" ..." if len(keys) > _MOST_NAMED else "")
+        raise ConfigError(
+            f"{text!r:.80} matches {len(groups)} groups of runs, which differ in {named}; "
+            "expected runs that differ only in the seed: narrow the filter"
+        )
+    return groups[0]

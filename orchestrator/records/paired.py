@@ -1,0 +1,95 @@
+"""Statistics of paired differences: t test, bootstrap interval, correction for several tests."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metafleet.orchestrator.records.intervals import LEVEL, Mean, two_sided_p
+
+RESAMPLES: Final = 2_000
+_SEED: Final = 20_180_101
+_MOST_AT_ONCE: Final = 2_000_000
+"""Maximum number of drawn indices in memory."""
+Differences = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The mean of paired differences, and whether it is distinguishable from zero.
+
+    Attributes:
+        n: number of pairs.
+        mean: mean of the differences.
+        low, high: 95 % interval of the mean.
+        p: two-sided probability of a mean at least this far from zero if the true mean is zero.
+            It is corrected for the number of comparisons by ``holm``.
+    """
+
+    n: int
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def over_episodes(differences: Sequence[float]) -> Paired:
+    """Compare two states by the differences of their results on the same episodes.
+
+    The test is Student's paired t test. The interval is a bootstrap interval: the 2.5 % and 97.5 %
+    quantiles of the means of ``RESAMPLES`` samples with replacement (Efron, "Bootstrap Methods",
+    Annals of Statistics 7, 1979). The same differences always give the same interval.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    means = _resampled_means(values)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Paired(len(values), float(values.mean()), float(low), float(high), _p_of(values))
+
+
+def over_seeds(differences: Sequence[float]) -> Paired:
+    """Compare two groups by the mean difference of each seed, two seeds or more.
+
+    Test and interval are Student's, because so few values cannot be resampled.
+    """
+    mean = Mean.of(differences)
+    assert mean.ci95 is not None
+    p = _p_of(np.asarray(differences, dtype=np.float64))
+    return Paired(mean.n, mean.mean, mean.mean - mean.ci95, mean.mean + mean.ci95, p)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Correct p values for several comparisons, in the same order.
+
+    The probability that one or more of the true differences of zero are called different stays
+    below the level (Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian
+    Journal of Statistics 6, 1979).
+    """
+    corrected = [0.0] * len(values)
+    least = 0.0
+    for rank, index in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
+        least = max(least, min(1.0, (len(values) - rank) * values[index]))
+        corrected[index] = least
+    return corrected
+
+
+def _resampled_means(values: Differences) -> Differences:
+    n = len(values)
+    generator = np.random.default_rng(_SEED)
+    at_once = max(1, _MOST_AT_ONCE // n)
+    means = [
+        values[generator.integers(0, n, size=(min(at_once, RESAMPLES - first), n))].mean(axis=1)
+        for first in range(0, RESAMPLES, at_once)
+    ]
+    return np.concatenate(means)
+
+
+def _p_of(values: Differences) -> float:
+    n = len(values)
+    spread = float(values.std(ddof=1)) if n > 1 else math.nan
+    mean = float(values.mean())
+    if not spread > 0:  # all differences are equal, or there is one
+        return 1.0 if mean == 0 or n == 1 else 0.0
+    return two_sided_p(mean / (spread / math.sqrt(n)), n - 1)
