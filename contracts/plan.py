@@ -1,12 +1,18 @@
 """Plans that jobs name by digest: of a run's work and its features, or of encoding items."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from metafleet.contracts.codec import Schema
 from metafleet.data.prepared.data_ref import DataRef
+from metafleet.encoders.base import Array
 from metafleet.encoders.choice import EncoderName
 from metafleet.errors import ContractError
 from metafleet.options import parse_record
@@ -64,7 +70,8 @@ class EncodingPlan:
     Attributes:
         encoder: how to find the encoder.
         identity: the encoder's identity. A worker refuses if its encoder has another identity.
-        dtype, shape: dtype (by torch's name, such as "float32") and shape of one decoded item.
+        dtype, shape: dtype (as numpy spells it with its byte order, such as "<f4") and shape of one
+            decoded item.
         n_features: number of features of an item.
     """
 
@@ -75,8 +82,18 @@ class EncodingPlan:
     n_features: int
 
     def items_schema(self, n_items: int) -> Schema:
-        """Return the schema of the items of a job."""
-        return {ITEMS: (self.dtype, (n_items, *self.shape))}
+        """Return the schema of the items of a job: their bytes, because torch lacks some dtypes."""
+        n_bytes = np.dtype(self.dtype).itemsize * math.prod(self.shape)
+        return {ITEMS: ("uint8", (n_items, n_bytes))}
+
+    def pack_items(self, items: Array) -> dict[str, Tensor]:
+        """Return items [n, *shape] as tensors that match ``items_schema``."""
+        rows = np.ascontiguousarray(items).reshape(len(items), -1)
+        return {ITEMS: torch.from_numpy(rows.view(np.uint8))}
+
+    def unpack_items(self, tensors: Mapping[str, Tensor]) -> Array:
+        """Return the items in tensors that ``pack_items`` returned."""
+        return tensors[ITEMS].numpy().view(self.dtype).reshape(-1, *self.shape)
 
     def rows_schema(self, n_items: int) -> Schema:
         """Return the schema of their features."""

@@ -12,7 +12,7 @@ from metafleet.contracts.codec import decode_tensors
 from metafleet.contracts.connections import Client
 from metafleet.contracts.exchange import Exchange
 from metafleet.contracts.job import InnerLoopJob
-from metafleet.contracts.plan import ITEMS, ROWS, EncodingPlan
+from metafleet.contracts.plan import ROWS, EncodingPlan
 from metafleet.data.decoding.features import find_encoder
 from metafleet.data.decoding.registry import import_kinds
 from metafleet.encoders.base import PretrainedEncoder
@@ -72,7 +72,7 @@ def _read_items(job: InnerLoopJob, exchange: Exchange, plan: EncodingPlan) -> An
     try:
         (ref,) = job.inputs
         data = exchange.get(ref, what=f"the items of {job.label}")
-        return decode_tensors(data, plan.items_schema(job.n_episodes))[ITEMS].numpy()
+        return plan.unpack_items(decode_tensors(data, plan.items_schema(job.n_episodes)))
     except (ContractError, ValueError) as error:  # unusable, so treat them as missing
         raise BlobMissingError(str(error)) from error
 

@@ -146,7 +146,7 @@ def _plan_of(encoder: PretrainedEncoder, name: EncoderName, chunk: Chunk) -> Enc
     return EncodingPlan(
         encoder=name,
         identity=json.loads(json.dumps(encoder.identity())),
-        dtype=chunk.items.dtype.name,
+        dtype=chunk.items.dtype.str,
         shape=shape,
         n_features=encoder.n_features(shape),
     )

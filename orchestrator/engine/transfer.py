@@ -4,14 +4,11 @@ import logging
 from collections.abc import Iterable, Mapping, Set
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
 from metafleet.contracts.blobs import open_blob_store
 from metafleet.contracts.connections import Client, require_broker_url
 from metafleet.contracts.exchange import Exchange
 from metafleet.contracts.host_cache import HostCache
-from metafleet.contracts.plan import ITEMS, RunPlan
+from metafleet.contracts.plan import RunPlan
 from metafleet.contracts.settings import Settings
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.engine.data_publisher import DataPublisher
@@ -128,9 +125,8 @@ class Transfer:
         for index in shards:
             shard = step.shards[index]
             items = request.items[shard.first_episode : shard.first_episode + shard.n_episodes]
-            tensors = {ITEMS: torch.from_numpy(np.ascontiguousarray(items))}
             ref = collector.inputs[index] = exchange.put(
-                f"{step.blob_prefix}items:{index}", tensors
+                f"{step.blob_prefix}items:{index}", request.plan.pack_items(items)
             )
             step.inputs[index] = (ref,)
             self.sent_bytes += ref.n_bytes

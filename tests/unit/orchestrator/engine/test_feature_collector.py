@@ -21,7 +21,7 @@ from tests.memory_blobs import MemoryBlobs
 from tests.messages import make_result
 
 KEYS = RunKeys("run-1").step("encode", 3, epoch=1)
-PLAN = EncodingPlan(EncoderName("table", "package:toy"), {"weights": "1"}, "float32", (5,), 4)
+PLAN = EncodingPlan(EncoderName("table", "package:toy"), {"weights": "1"}, "<f4", (5,), 4)
 ROWS_OF = np.random.default_rng(2).random((10, 4)).astype(np.float32)
 
 
