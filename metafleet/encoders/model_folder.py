@@ -82,18 +82,22 @@ class ModelFolder:
         return next((self.read_json(path) for path in paths if path.is_file()), None)
 
     def read_json(self, path: Path) -> Mapping[str, Any]:
-        """Return the JSON object in a file.
+        """Return the JSON object in a file; an empty one if the file has another value.
 
         Raises:
             DataCorruptError: the file cannot be read, or is not JSON.
         """
+        found = self.read_value(path)
+        return found if isinstance(found, dict) else {}
+
+    def read_value(self, path: Path) -> Any:
+        """Return the JSON value in a file. Raises the errors of ``read_json``."""
         try:
-            found = json.loads(path.read_bytes())
+            return json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
             raise DataCorruptError(
                 f"encoder {self.encoder!r}: {path} is damaged ({error}); get the model again"
             ) from error
-        return found if isinstance(found, dict) else {}
 
     def layout(self) -> dict[str, tuple[int, ...]]:
         """Return name -> shape of the tensors in all files of weights.

@@ -277,7 +277,7 @@ class OnnxModel(PretrainedEncoder):
         self._digests()
         files = (self._graph(), *self._tensors())
         require_bytes(self.name, sum(path.stat().st_size for path in files))
-        session = onnx_session(self._path)
+        session = onnx_session(self._path, encoder=self.name, install=_INSTALL)
         for asked, there in (
             (self._options.input, session.get_inputs()),
             (self._options.output, session.get_outputs()),

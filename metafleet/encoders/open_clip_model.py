@@ -191,7 +191,7 @@ class OpenClipTexts(_OpenClip):
     def _n_tokens(self, text: str) -> int:
         inner = getattr(self._tokenizer, "tokenizer", None)  # of transformers
         if inner is not None:
-            return len(inner(text)["input_ids"])
+            return len(inner(text, verbose=False)["input_ids"])
         return len(self._tokenizer.encode(text)) + 2
 
     @loaded_once

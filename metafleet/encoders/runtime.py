@@ -41,16 +41,19 @@ def encoder_library(module: str, *, encoder: str, install: str) -> Any:
         ) from error
 
 
-def onnx_session(path: Path) -> Any:
+def onnx_session(path: Path, *, encoder: str, install: str) -> Any:
     """Open an ONNX model on the CPU.
+
+    Args:
+        path: the file.
+        encoder: name of the encoder, for messages.
+        install: command that installs ONNX Runtime, for messages.
 
     Raises:
         DataMissingError: ONNX Runtime is not installed.
         DataCorruptError: the file is not a readable model.
     """
-    runtime = encoder_library(
-        "onnxruntime", encoder=path.name, install="pip install 'metafleet[onnx]'"
-    )
+    runtime = encoder_library("onnxruntime", encoder=encoder, install=install)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -39,6 +39,8 @@ class SentenceEncoder(PretrainedEncoder):
         pooling: must be "", because the folder determines how tokens are pooled.
     """
 
+    install: ClassVar[str] = _INSTALL
+    """What installs the libraries."""
     kinds = frozenset(("text",))
     batch_items = 32
     can_cut = True
@@ -98,8 +100,8 @@ class SentenceEncoder(PretrainedEncoder):
         most = self._model.max_seq_length
         if most is None or most == math.inf:  # static vectors take texts of any length
             return 0
-        lengths = [len(self._counting(text)["input_ids"]) for text in read_texts(items)]
-        return sum(length > most for length in lengths)
+        found = self._counting(read_texts(items))["input_ids"]
+        return sum(len(ids) > most for ids in found)
 
     @loaded_once
     def _counting(self) -> Any:
@@ -110,9 +112,11 @@ class SentenceEncoder(PretrainedEncoder):
 
     @loaded_once
     def _model(self) -> Any:
-        logging = encoder_library("transformers.utils.logging", encoder=self.name, install=_INSTALL)
+        logging = encoder_library(
+            "transformers.utils.logging", encoder=self.name, install=self.install
+        )
         logging.disable_progress_bar()  # it would overwrite our progress bar
-        library = encoder_library("sentence_transformers", encoder=self.name, install=_INSTALL)
+        library = encoder_library("sentence_transformers", encoder=self.name, install=self.install)
         with self._loading():
             model = library.SentenceTransformer(
                 str(self._folder()),
@@ -144,6 +148,8 @@ class SentenceFolder(SentenceEncoder):
         pooling: must be "", because the folder determines how tokens are pooled.
     """
 
+    install = "pip install 'metafleet[st]'"
+
     def __init__(self, name: str, place: str, kind: str, pooling: str = "") -> None:
         self._place = ModelFolder(name, place)
         super().__init__(name, self._checked, pooling)
@@ -165,7 +171,22 @@ class SentenceFolder(SentenceEncoder):
                 "sentence-transformers, or hf:PATH for a model of transformers"
             )
         self._place.require_safe_parts()
+        self._require_classes_of_library(folder / "modules.json")
         return folder
+
+    def _require_classes_of_library(self, path: Path) -> None:
+        """Check that the model consists of classes of the library.
+
+        Before version 6, the library ran other classes from the files of the folder.
+        """
+        found = self._place.read_value(path)
+        for each in found if isinstance(found, list) else ():
+            name = each.get("type") if isinstance(each, Mapping) else each
+            if not isinstance(name, str) or not name.startswith("sentence_transformers."):
+                raise ConfigError(
+                    f"encoder {self.name!r}: {path} names the class {name!r:.80}, which is not of "
+                    "sentence-transformers and is never run; choose another model"
+                )
 
     def _loading(self) -> AbstractContextManager[object]:
         self._place.require_depth(self._place.find_json("config.json"))
@@ -173,7 +194,7 @@ class SentenceFolder(SentenceEncoder):
         return self._place.loading()
 
     def _require_room(self) -> None:
-        library = encoder_library("transformers", encoder=self.name, install=_INSTALL)
+        library = encoder_library("transformers", encoder=self.name, install=self.install)
         folder = self._place.checked()
         if not (folder / "config.json").is_file():
             return  # in a folder of its own, or static vectors: as large as its file

@@ -104,7 +104,8 @@ class SpeechEmbedding(PretrainedEncoder):
 
     @loaded_once
     def _opened(self) -> Any:
-        return onnx_session(_FILE.find(self.name))
+        path = _FILE.find(self.name)
+        return onnx_session(path, encoder=self.name, install="pip install 'metafleet[speech]'")
 
     def _session(self) -> Any:
         return self._opened

