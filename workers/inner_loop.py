@@ -27,6 +27,7 @@ from metafleet.contracts.keys import RunKeys
 from metafleet.contracts.ledger import JobLedger
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.signing import sign, verify
+from metafleet.encoders.runtime import compute_on
 from metafleet.errors import (
     BlobMissingError,
     BrokerUnavailableError,
@@ -74,6 +75,7 @@ class InnerLoopRunner:
     def __init__(self, settings: Settings) -> None:
         device = resolve_device(settings.device)
         prepare_process(device)
+        compute_on(device)  # encoders too
         self._url = require_broker_url(settings)
         self._key = settings.signing_key
         self._client = connect(self._url)

@@ -19,6 +19,9 @@ _OPERATOR: Final = "operator torchvision::"
 """How torch names what a torchvision of another build lacks."""
 
 
+_device = ""
+
+
 def encoder_library(module: str, *, encoder: str, install: str) -> Any:
     """Import a library that an encoder needs.
 
@@ -108,6 +111,12 @@ def one_thread_a_call() -> Iterator[None]:
             torch.set_num_threads(_limit.n_outside)
 
 
+def compute_on(device: str) -> None:
+    """From now on, compute on "cpu" or "cuda" in this process."""
+    global _device  # noqa: PLW0603 - of the process, as all its threads encode
+    _device = device
+
+
 def device() -> torch.device:
-    """Return the device that encoders compute on: a GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the device that encoders compute on: by default, a GPU if there is one."""
+    return torch.device(_device or ("cuda" if torch.cuda.is_available() else "cpu"))
