@@ -129,6 +129,8 @@ class Blueprint:
                 if "class_text" in values
                 else None
             )
+            names = {} if class_text is None else {CLASS_TEXT: class_text.tower}
+            _check_shapes(modalities, {**specs, **names})
         except (ConfigError, ModelError):
             raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -166,6 +168,15 @@ def _known(values: Any, kind: type[Any], modalities: Iterable[str]) -> list[str]
     if not isinstance(values, kind) or not set(values) <= set(modalities):
         raise ValueError(f"{values!r:.60} in place of modalities")
     return list(values)
+
+
+def _check_shapes(
+    modalities: Mapping[str, tuple[int, ...]], specs: Mapping[str, InputSpec]
+) -> None:
+    """Check that inputs have the shapes of the modalities that they become; else ValueError."""
+    for name, spec in specs.items():
+        if modalities.get(name, spec.shape) != spec.shape:
+            raise ValueError(f"input {name!r:.40} has another shape than the modality")
 
 
 def _shape(values: Any) -> tuple[int, ...]:

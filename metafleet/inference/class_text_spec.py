@@ -67,8 +67,10 @@ class ClassTextSpec:
 
         Raises:
             ModelError, ConfigError: as in ``InputSpec.from_json``.
-            KeyError, TypeError: the values are damaged.
+            KeyError, TypeError, ValueError: the values are damaged.
         """
         tower = InputSpec.from_json(CLASS_TEXT, values["tower"], allowed_packages=allowed_packages)
+        if not tower.is_encoded:
+            raise ValueError("no encoder of the names of classes")
         prompts = ClassTexts(prompts=tuple(str(prompt) for prompt in values["prompts"])).prompts
         return cls(tower, prompts)

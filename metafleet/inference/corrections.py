@@ -111,9 +111,9 @@ def _read(
         progress=progress,
     ) as found:
         inputs = found.inputs(range(len(found)))
-    check_inputs(blueprint.problem, model.needs, inputs)
     named = [labels[name] for name in found.names]
     inputs = with_class_text(blueprint, inputs, named)
+    check_inputs(blueprint.problem, model.needs, inputs)
     numbers = {name: number for number, name in enumerate(model.classes)}
     examples = ExampleSet(inputs, torch.tensor([numbers[name] for name in named]))
     return _without_copies(examples, found.names, blueprint.inputs), found.notes

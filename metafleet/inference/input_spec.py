@@ -44,6 +44,11 @@ class InputSpec:
     def __post_init__(self) -> None:
         is_sound = self.brightness is None or 0.0 <= self.brightness <= 1.0
         require(is_sound, "brightness", self.brightness, "a number in [0, 1]")
+        weights = self.encoder.get("weights", {})
+        is_sound = isinstance(weights, Mapping) and all(
+            isinstance(v, str) for v in weights.values()
+        )
+        require(is_sound, "encoder.weights", weights, "file -> sha256")
 
     @classmethod
     def of(

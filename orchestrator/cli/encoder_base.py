@@ -86,10 +86,10 @@ def read_classes(given: str) -> list[str]:
         ConfigError: there is one name only, and no such file.
         DataError: the file cannot be read as text.
     """
-    if "," in given:
-        return given.split(",")
     path = Path(os.path.expanduser(given))
     if not os.path.isfile(path):
+        if "," in given:
+            return given.split(",")
         raise ConfigError(
             f"--classes {given!r:.80} is neither a file nor several names; give names separated by "
             "commas, or a file with a name on each line"

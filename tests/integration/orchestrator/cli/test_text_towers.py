@@ -89,10 +89,10 @@ def test_zero_shot_gives_the_probabilities_of_open_clip(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompts = ["a photo of a {}.", "a {}"]
-    (home / "names.txt").write_text("small cat\ndog\n\nbird\n")
+    (home / "names, short.txt").write_text("small cat\ndog\n\nbird\n")
     given = [word for prompt in prompts for word in ("--prompt", prompt)]
     encoder = ["--encoder", "image=open_clip:clip", "--head", "zero_shot"]
-    adapt = ["adapt", *encoder, *given, "--classes", "names.txt", "--out", "zs.model"]
+    adapt = ["adapt", *encoder, *given, "--classes", "names, short.txt", "--out", "zs.model"]
     assert main(adapt) == 0
     said = capsys.readouterr()
     assert "zs.model: 3 classes from their names, without examples\n  small cat\n" in said.out

@@ -81,6 +81,11 @@ def _blueprint(folder: Path, **changes: Any) -> None:
     _edit(folder, blueprint=header["blueprint"] | changes)
 
 
+def _input(folder: Path, **changes: Any) -> None:
+    inputs = json.loads((folder / "model.json").read_text())["blueprint"]["inputs"]
+    _blueprint(folder, inputs={**inputs, "image": inputs["image"] | changes})
+
+
 BROKEN = {
     "no description": (lambda f: (f / "model.json").unlink(), "is no model"),
     "no tensors": (lambda f: (f / "tensors.safetensors").unlink(), "cannot be read"),
@@ -153,6 +158,14 @@ BROKEN = {
     "a calibration that is a number": (
         lambda f: _edit(f, calibration=3),
         "the calibration is 3; expected a table",
+    ),
+    "an input of another shape": (
+        lambda f: _input(f, shape=[1, 8, 8]),
+        "input 'image' has another shape than the modality",
+    ),
+    "digests that are none": (
+        lambda f: _input(f, encoder={"weights": {"a.safetensors": 3}}),
+        "encoder.weights={'a.safetensors': 3}; expected file -> sha256",
     ),
     "nested where nothing reads it": (
         lambda f: _edit(f, extra=_nested(200)),

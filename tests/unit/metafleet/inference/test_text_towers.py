@@ -1,6 +1,7 @@
 """Heads on an encoder with a text tower: from pictures and names of classes to a saved model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from metafleet.encoders import registry
 from metafleet.encoders.class_texts import ClassTexts
 from metafleet.episode import ExampleSet
 from metafleet.errors import ConfigError, DataError, MetafleetError, ModelError
+from metafleet.inference import model_folder
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.corrections import correct
 from metafleet.inference.from_encoder import TEXT_HEADS, few_shot_model
@@ -216,3 +218,34 @@ def test_another_text_tower_than_the_models_is_refused_in_one_line(
         metafleet.LearnedModel(again.learned).adapt_to_names(["red", "green"])
 
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("options", {}, "no encoder of the names of classes"),
+        ("shape", [5], "input 'class_text' has another shape than the modality"),
+    ],
+)
+def test_a_damaged_description_of_the_text_tower_is_one_line(
+    pictures: Path, part: str, value: object, message: str
+) -> None:
+    model = few_shot_model({"image": TOWERS}, head="zero_shot").adapt(pictures / "known")
+    model.save(pictures / "m")
+    header = model_folder.read_header(pictures / "m")
+    header["blueprint"]["class_text"]["tower"][part] = value
+    header["digest"] = model_folder._digest(header)
+    (pictures / "m" / "model.json").write_text(json.dumps(header))
+
+    with pytest.raises(ModelError, match=message):
+        metafleet.load_model(pictures / "m")
+
+
+def test_corrections_without_the_models_text_tower_are_refused(pictures: Path) -> None:
+    model = few_shot_model({"image": TOWERS}, head="tip_adapter").adapt(pictures / "known")
+    learned = replace(model.learned, blueprint=replace(model.learned.blueprint, class_text=None))
+    queue = pictures / "queue.csv"
+    queue.write_text(f"item,label,folder\nred/0.png,blue,{pictures / 'asked'}\n")
+
+    with pytest.raises(DataError, match="'class_text' is float32"):
+        correct(replace(model, learned=learned), queue)
