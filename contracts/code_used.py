@@ -13,9 +13,9 @@ def describe_code(spec: WorkloadSpec) -> dict[str, str]:
     """Return the part of this process's fingerprint that depends on the run.
 
     The value of a key like "package mine" is a digest of the imported sources. The value of a key
-    like "library scipy" is a version. There are such keys for libraries that a package's sources
-    import, and for libraries with which a built-in learner computes. The call is cheap once the
-    packages are imported.
+    like "library scipy" is a version. There is a "library" key for each library that an imported
+    package uses, and for each library with which a built-in learner computes. The call is cheap
+    once the packages are imported.
     """
     found: dict[str, str] = {}
     for package in sorted(set(_packages(spec.to_json()))):

@@ -61,8 +61,8 @@ def fingerprint_text(
 
     Args:
         device: the compute device.
-        compiles: whether programs that are compiled here compute gradients. The fingerprint then
-            includes the compiler.
+        compiles: whether gradients are computed by programs that this host compiles. If so, the
+            fingerprint includes the compiler.
         code: entries for the packages and libraries that the work uses, from ``describe_code``.
 
     Raises:
@@ -77,7 +77,7 @@ def fingerprint_text(
 def differences(wanted: str, found: str) -> dict[str, tuple[str, str]]:
     """Return key -> (wanted, found) for the keys whose values differ between two fingerprints.
 
-    A key that only one of them has is not a difference, because evaluations are not compiled, and
+    Keys that only one of the two fingerprints has are ignored: evaluations are not compiled, and
     older records have fewer keys. If ``wanted`` is "", there are no differences.
     """
     first, second = _parsed(wanted), _parsed(found)

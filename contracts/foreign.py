@@ -38,7 +38,7 @@ def take_numbers(
         client: client of the server.
         key: key of the hash.
         fields: the fields that were read from the hash.
-        of: the number of numbers in a valid field, which are separated by colons.
+        of: how many numbers, separated by colons, a valid field contains.
 
     Returns:
         The numbers in each valid field, and how many fields were deleted.

@@ -94,7 +94,7 @@ class HostCache:
 
         Args:
             group: name of the blob's group. The newest few blobs of each group are kept.
-            digest: digest of the blob, which names it. ``download`` must check it.
+            digest: digest of the blob. It is part of the file's name. ``download`` must check it.
             n_bytes: length of the blob.
             download: gets the blob from the blob store.
 
@@ -189,7 +189,7 @@ def _expiry_s(path: Path) -> float:
 
 
 def _lock_in_time(path: Path) -> int:
-    """Lock a file, but do not wait forever, because the process that holds the lock may be frozen.
+    """Lock a file, but give up after some time: the process that holds the lock may be frozen.
 
     Raises:
         BlockingIOError: another process has held the lock for too long.

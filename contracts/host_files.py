@@ -30,8 +30,8 @@ def write_file(path: Path, pieces: Sequence[memoryview], *, ttl_s: float) -> str
 
     Returns:
         The seal of the file, which identifies it in signed messages. It consists of values that
-        only the kernel sets. If another file takes its place, that file has another seal. The
-        content needs no digest, because only the file's owner can write to the file.
+        only the kernel sets. A file that replaces this one has another seal. The content needs no
+        digest, because only the file's owner can write to the file.
 
     Raises:
         OSError: the memory is full, or the folder no longer exists. No file is left behind.

@@ -103,10 +103,10 @@ class HostSlots:
             os.close(self._slots.popitem()[1].handle)
 
     def _has_room(self) -> bool:
-        """Return whether another file may be set free, because there are few free files.
+        """Return whether there are so few free files that another file may be set free.
 
-        The number of free files may be slightly outdated, because listing a folder of hundreds of
-        files takes longer than setting a file free.
+        Listing a folder of hundreds of files takes longer than setting a file free. The free files
+        are therefore counted only now and then, and the last count is used in between.
         """
         now_s = time.monotonic()
         if self._room <= 0 and now_s - self._counted_s >= _COUNT_EVERY_S:

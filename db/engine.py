@@ -89,8 +89,8 @@ class Database:
             read_only: whether to start without waiting for writers. The block must then not write.
 
         Raises:
-            DatabaseUnavailableError: the database is unreachable, locked or full, its file was
-                replaced by an unusable one, or it was replaced during a write. Try again later.
+            DatabaseUnavailableError: the database is unreachable, locked or full, or its file was
+                replaced (by an unusable file, or during a write). Try again later.
             DatabaseError: the error is permanent.
         """
         opened = self._current()

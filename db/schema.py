@@ -69,8 +69,8 @@ def upgrade(url: str) -> SchemaStatus:
     waits, and then finds nothing to do.
 
     Raises:
-        DatabaseError: the database cannot be reached, may not be changed, or is newer than this
-            code.
+        DatabaseError: the database cannot be reached, does not permit the change, or is newer than
+            this code.
     """
     parsed = parse_url(url)
     if is_sqlite(parsed):

@@ -36,7 +36,7 @@ def name_of(found: type) -> str:
 
 
 def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str) -> OptionsT:
-    """Fill ``cls`` from JSON values. Lists become tuples, and integers floats, where declared.
+    """Fill ``cls`` from JSON values. Lists become tuples and integers become floats where declared.
 
     Args:
         cls: a dataclass. The type of a field may be bool, int, float, str, Literal, tuple[T, ...],

@@ -64,7 +64,7 @@ class CounterRng:
         return block.digest()
 
     def first_words(self, n: int) -> bytes:
-        """Return the first n words of the stream or some more, as little-endian 64-bit integers.
+        """Return at least the first n words of the stream, as little-endian 64-bit integers.
 
         This draws nothing: what other methods return does not change.
         """

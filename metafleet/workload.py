@@ -193,9 +193,9 @@ class Workload:
     ) -> MetaGradient:
         """Sum the meta-gradients of episodes first_episode, first_episode + 1, ..., in that order.
 
-        The global generators are seeded before each episode. ``vmap`` and ``compiled`` compute a
-        chunk of several episodes at once: there, they are seeded before each chunk. Their state
-        and torch's modes are restored afterwards.
+        The global generators are seeded before each episode. ``vmap`` and ``compiled``, which
+        compute a chunk of several episodes at once, seed the generators before each chunk.
+        Afterwards, the state of the generators and torch's modes are restored.
 
         Returns:
             The sum, on the CPU.

@@ -1,7 +1,7 @@
 """`python -m metafleet.workers`: starts a Celery worker with our options.
 
 `metafleet worker` and `metafleet up` run it. The exit status is 78 if the settings do not allow a
-worker on this machine, so that it would be useless to restart the worker.
+worker on this machine, so that a restart of the worker would not help.
 """
 
 import argparse

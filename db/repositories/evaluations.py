@@ -34,10 +34,11 @@ class EvaluationRepository(RunRows[EvaluationRecord]):
     def list_results(self, run_ids: Collection[int]) -> tuple[SplitResults, ...]:
         """Return the best and the last evaluation of each run on each split, by one query.
 
-        Only evaluations of the trained state count, on episodes like the run's own. The last one is
-        that after the latest step. The best one is the latest that is marked as best; without a
-        mark, it is the last. If a state was evaluated several times, the marked evaluation counts,
-        else the one with the most episodes.
+        Only evaluations of the trained state on episodes like the run's own are considered. The
+        last evaluation is the one after the latest step. The best evaluation is the latest one that
+        is marked as best; if none is marked, it is the last evaluation. If a state was evaluated
+        several times, only its marked evaluation is considered or, without a mark, the one with the
+        most episodes.
 
         Args:
             run_ids: the runs. Results of other runs may be returned as well.

@@ -34,7 +34,7 @@ class RunNotes:
         return found
 
     def add_tags(self, run_id: int, tags: Iterable[str]) -> None:
-        """Add tags to a run. A tag that the run has already changes nothing.
+        """Add tags to a run. If the run already has a tag, adding the tag changes nothing.
 
         Raises:
             ConfigError: a tag is empty, too long, or contains spaces or control characters.

@@ -123,7 +123,7 @@ class RunRepository:
             limit: maximum number of runs; None for all.
             status: return only runs in this status; None for all.
             experiment: return only runs of the experiment with this name; None for all.
-            archived: return only runs that are archived, or that are not; None for all.
+            archived: True for archived runs only, False for the other runs only; None for all.
         """
         query = _select_runs().order_by(RUNS.c.id.desc()).limit(limit)
         if status is not None:
@@ -193,7 +193,7 @@ class RunRepository:
         return self.get(run_id).calibration or calibration
 
     def next_epoch(self, run_id: int) -> int:
-        """Take over a run by raising its epoch by one. Return the epoch, unique to each caller.
+        """Take over a run: raise its epoch by one. Return this epoch, which no other caller gets.
 
         Raises:
             RunNotFoundError: no such run.
@@ -212,8 +212,8 @@ class RunRepository:
             run_id: the run's id.
             seen_epoch: the run's epoch when the caller last read it.
             beyond: the new epoch is greater than this number too.
-            attach_to: name of the process that executes the run from now on. With it, servers do
-                not take the run.
+            attach_to: name of the process that executes the run from now on. If it is given,
+                servers do not take the run.
 
         Raises:
             FencedError: another process took the run over since the caller read it.

@@ -54,7 +54,7 @@ class UnknownRule:
 def choose_rule(known: Tensor, unknown: Tensor, temperature: float, n_unknown: int) -> UnknownRule:
     """Return the rule with the score that separates known and unknown items best.
 
-    The rule's threshold is chosen so that a share of ``KEPT`` of the known items is kept.
+    The rule's threshold is chosen so that the share ``KEPT`` of the known items is kept.
 
     Args:
         known: logits [..., n_way] of items that belong to the classes.

@@ -23,8 +23,9 @@ class MixtureOptions:
 
     Attributes:
         parts: one table per data set, with its name and options and up to three further keys.
-            "part" is the data set's name in the mixture. "weight" is a whole number, its share of
-            consecutive episodes. "rename" is a table from modality to its name in the mixture.
+            "part" is the data set's name in the mixture. "weight" is the number of consecutive
+            episodes that the part supplies in each of its turns. "rename" is a table from modality
+            to its name in the mixture.
     """
 
     parts: tuple[Mapping[str, Any], ...] = ()

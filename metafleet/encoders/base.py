@@ -52,9 +52,9 @@ class PretrainedEncoder(ABC):
     def identity(self) -> Mapping[str, Any]:
         """Return everything that determines the features, as JSON values.
 
-        These are digests of weights, preprocessing, pooling and versions of libraries. Encoders
-        with the same identity give the same features, except for the last bits, which depend on
-        the machine and on the batch.
+        These are the digests of the weights, the preprocessing, the pooling, and the versions of
+        libraries. Encoders with the same identity give the same features, except for the last bits,
+        which depend on the machine and on the batch.
 
         Raises:
             DataMissingError: the weights or a library are not on this machine.
@@ -127,7 +127,7 @@ class PretrainedEncoder(ABC):
 
     @property
     def logit_scale(self) -> float | None:
-        """The factor of cosines with texts in the logits; None without a text tower.
+        """The factor that turns cosines with texts into logits; None without a text tower.
 
         An encoder with a text tower also encodes the kind "text" under the same name, as vectors in
         the same space as its items. CLIP's factor is 100.

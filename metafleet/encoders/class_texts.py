@@ -33,8 +33,8 @@ class ClassTexts:
     Attributes:
         encoder: the encoder of the items, such as "open_clip:/models/clip", whose text tower
             encodes the names. With "", models get the bytes of the names.
-        prompts: texts in which "{}" stands for the name. The features of a class are the mean over
-            the prompts, each scaled to length 1.
+        prompts: texts in which "{}" stands for the name. The features of each prompt are scaled to
+            length 1, and the features of a class are their mean.
     """
 
     encoder: str = ""
@@ -72,11 +72,11 @@ NO_CLASS_TEXTS: Final = ClassTexts()
 
 
 def require_text_tower(encoder: PretrainedEncoder, kind: str) -> float:
-    """Return the factor of cosines between items and texts, after checking for a text tower.
+    """Check that an encoder has a text tower. Return the factor that turns cosines into logits.
 
     Args:
         encoder: the encoder of the items.
-        kind: their kind.
+        kind: kind of the items.
 
     Raises:
         ConfigError: the encoder has no text tower; the message lists encoders that have one.

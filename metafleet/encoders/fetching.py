@@ -1,7 +1,7 @@
 """Find models of the Hugging Face hub on this machine, or download them if that is allowed.
 
 The preparation of data may download weights, but runs and workers must not. Each process has a flag
-that permits or forbids it.
+that permits or forbids downloads.
 """
 
 import contextlib

@@ -74,7 +74,7 @@ class Frames(PretrainedEncoder):
 
     @property
     def logit_scale(self) -> float | None:
-        """The factor of cosines with texts, from the encoder of pictures."""
+        """The factor that turns cosines with texts into logits, from the encoder of pictures."""
         return self._encoder.logit_scale
 
 

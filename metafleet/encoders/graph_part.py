@@ -66,7 +66,7 @@ class FixedGraph:
 
 
 class Calling(nn.Module):
-    """A function that calls a model, as a module that has the model's parameters.
+    """Wraps a function that calls a model as a module with the model's parameters.
 
     Args:
         model: the model.

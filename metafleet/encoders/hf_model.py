@@ -87,7 +87,7 @@ class HfModel(FolderEncoder):
 
     @property
     def logit_scale(self) -> float | None:
-        """The factor of cosines that a model with two towers learned; None for other models."""
+        """The learned factor of a model with two towers for its cosines; None for other models."""
         found: Any = getattr(self._model, "logit_scale", None)
         return (
             float(found.detach().exp()) if self._two_towers and isinstance(found, Tensor) else None

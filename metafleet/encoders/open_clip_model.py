@@ -78,7 +78,7 @@ class _OpenClip(FolderEncoder):
 
     @property
     def logit_scale(self) -> float | None:
-        """The factor of cosines that the model learned."""
+        """The factor that the model learned for its cosines."""
         return float(self._model.logit_scale.detach().exp())
 
 

@@ -113,7 +113,7 @@ class OwnEncoder(PretrainedEncoder):
 
     @property
     def logit_scale(self) -> float | None:
-        """The factor of cosines with texts, > 0; None without a text tower."""
+        """The factor that turns cosines with texts into logits, > 0; None without a text tower."""
         found = self._own.logit_scale
         if found is None:
             return None

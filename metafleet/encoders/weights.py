@@ -118,7 +118,7 @@ class FirstDigests:
 
 
 def keep(file_sha256: str, path: Path) -> None:
-    """From now on, use the copy in a model's folder if the package of a file is not installed.
+    """From now on, if the package of a file is not installed, use the copy in a model's folder.
 
     Args:
         file_sha256: sha256 of the file as it was published.

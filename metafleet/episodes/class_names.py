@@ -1,6 +1,7 @@
 """Class names as a modality of the support set, and a count of queries that reveal them.
 
-Source: Xing et al. 2019, arXiv:1902.07104 (AM3): support classes have known names, queries do not.
+Source: Xing et al. 2019, arXiv:1902.07104 (AM3): the class names of support examples are known,
+those of queries are not.
 """
 
 import re
@@ -16,7 +17,7 @@ from metafleet.episode import CLASS_TEXT_BYTES
 def name_bytes(name: str) -> Tensor:
     """Return a name's UTF-8 bytes as float32 [CLASS_TEXT_BYTES], truncated or padded with zeros.
 
-    The name is that of ``words_of``.
+    ``words_of`` first replaces underscores, dashes and slashes by spaces.
     """
     cut = words_of(name).encode()[:CLASS_TEXT_BYTES]
     return torch.tensor(list(cut.ljust(CLASS_TEXT_BYTES, b"\0")), dtype=torch.float32)

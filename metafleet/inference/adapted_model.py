@@ -51,8 +51,8 @@ class AdaptedModel:
         support: the support set, to which corrections can be added; None if the model does not keep
             it.
         sample: inputs of some support examples, used to test a saved model. They are not saved.
-        difficulty: difficulty of the support set, in log odds, to which label sets are relative;
-            None if the model has no calibration for it.
+        difficulty: difficulty of the support set, in log odds. Label sets depend on it. None if the
+            model has no calibration for it.
     """
 
     learned: Learned
@@ -133,7 +133,7 @@ class AdaptedModel:
         return replace(self, support=None, sample={})
 
     def logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return logits [n, classes], or values [n, d], for inputs, modality -> float [n, *shape].
+        """Return logits [n, classes], or values [n, d], for inputs (modality -> float [n, *shape]).
 
         Raises:
             DataError: a modality is missing or unknown, or a tensor does not have the form that

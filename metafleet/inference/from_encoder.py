@@ -122,7 +122,7 @@ def few_shot_model(
 def _names_for(
     specs: Mapping[str, InputSpec], head: str, prompts: Sequence[str]
 ) -> tuple[ClassTextSpec, float]:
-    """Return how names of classes are encoded, and the factor of cosines with them.
+    """Return how names of classes are encoded, and the factor that turns cosines into logits.
 
     Raises:
         ConfigError: there are several encoders, the encoder has no text tower, or a prompt is

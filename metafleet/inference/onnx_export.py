@@ -141,7 +141,8 @@ class _Classifier(nn.Module):
     def draw(self, n: int, *, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Draw the inputs of the graph, and those of the model for the same examples.
 
-        A mask marks every other example absent, but every example has the first optional modality.
+        Each mask marks every second example absent. However, all examples have the first optional
+        modality.
         """
         generator = torch.Generator().manual_seed(seed)
         of_graph: dict[str, Tensor] = {}

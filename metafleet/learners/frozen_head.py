@@ -68,7 +68,7 @@ class FrozenHead(MetricLearner[HeadT], Generic[HeadT]):
 
     A head has no parameters. Its state has two buffers, "features.sum" [d] and "features.weight"
     [modalities], which are running averages over outer steps. The sum divided by the weight is the
-    mean of the training features. A weight of 0 means that the modality was never trained.
+    mean of the training features. A weight of 0 means that no training example had the modality.
 
     Source: Wang et al. 2019, arXiv:1911.04623 (centre, scale, then compare).
     """

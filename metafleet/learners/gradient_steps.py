@@ -160,8 +160,8 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
             params: parameters of the state, as leaves of the autograd graph. The method ``moved``
                 has computed ``fast`` from them, with gradients treated as constants.
             fast: adapted parameters.
-            grads: gradient of the query loss for each of the model's parameters. Parameters in
-                ``fast`` have their adapted values there.
+            grads: gradient of the query loss for each of the model's parameters, computed at the
+                adapted values for the parameters in ``fast``.
         """
         with torch.enable_grad():
             total = dot(fast, grads)

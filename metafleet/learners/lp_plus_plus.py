@@ -73,18 +73,19 @@ def blended_weights(
 ) -> Tensor:
     """Return w_k + alpha_k t_k for each class, [n_way, d].
 
-    The initial values are approximate minima in closed form. w_k is the sum of the features of
-    class k. Every alpha_k is ``text_init`` times the mean over the classes of the mean of f(x) t_k
-    over the examples of class k, but at least 0.
+    The initial values are approximate minima in closed form. w_k is the sum of the features of the
+    examples of class k. All alpha_k start at the same number: ``text_init`` times the mean over the
+    classes of c_k, but at least 0. Here c_k is the mean of f(x) t_k over the examples of class k.
 
-    A step on a block minimises a quadratic majorant, so it is a gradient step of size 1 / L. For
-    the softmax with p (1 - p) <= 1/4, the Lipschitz constants of the gradients are
+    One block is all w_k, the other is all alpha_k. A step on a block minimises a quadratic
+    majorant, so it is a gradient step of size 1 / L. Because p (1 - p) <= 1/4 for a probability p,
+    the gradients with respect to one w_k and one alpha_k have Lipschitz constants of at most
 
         L_w     = lambda_max(F^T F) / (4 N)
         L_alpha = max_k sum_i (f_i t_k)^2 / (4 N)
 
-    All classes of a block take their steps at once. The constants of a whole block are at most
-    twice as large, so the loss still never increases.
+    All classes take their steps at once. The Lipschitz constant of a whole block is at most 2 L,
+    and for this constant a step of size 1 / L never increases the loss.
 
     Args:
         features: F [N, d], rows of length 1.

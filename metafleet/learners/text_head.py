@@ -28,8 +28,8 @@ class TextHeadOptions:
     """Options of heads with texts.
 
     Attributes:
-        scale: the factor of cosines in the logits, > 0. CLIP's is 100. Without a run, the default
-            is the factor that the encoder learned.
+        scale: the factor that turns cosines into logits, > 0. CLIP's factor is 100. Without a run,
+            the default is the factor that the encoder learned.
     """
 
     scale: float = 100.0

@@ -40,7 +40,7 @@ class TipAdapter(TextHead[TipAdapterOptions]):
     holds the one-hot classes of the support examples.
 
     Source: Zhang et al. 2022, arXiv:2207.09519, section 3.1 (training-free Tip-Adapter), with its
-    default alpha and beta. Its factor of q W^T is CLIP's 100.
+    default alpha and beta. In the paper, the scale is 100, the factor of CLIP.
     """
 
     name: ClassVar[str] = "tip_adapter"

@@ -233,7 +233,7 @@ class Fusion(HeadedModel):
 def given_options(
     cls: type[Any], given: Mapping[str, Any], table: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return ``table`` plus the options of ``given``, except those that ``cls`` does not have.
+    """Return ``table`` plus those options of ``given`` that ``cls`` has.
 
     Raises:
         ConfigError: ``table`` also sets one of the options in ``given``.

@@ -194,7 +194,7 @@ class MultiplyExperts:
     """Return the mean of a product of Gaussians: sum_m l_m mu_m / (1 + sum_m l_m).
 
     Each modality gives a mean mu_m and an element-wise precision l_m > 0. The 1 is the precision of
-    a standard normal prior, which is the result if no modality is present.
+    a standard normal prior. If no modality is present, the result is the prior's mean, 0.
 
     Source: Wu and Goodman 2018, arXiv:1802.05335, section 2.2; Hinton 2002 introduced products of
     experts.
@@ -235,8 +235,9 @@ class Join:
     """[z_1, z_2, ...], with zeros for an absent modality; nothing is mapped, scaled or learned.
 
     With encoders of fixed norm, such as ``adapter`` and its ``length``, a squared distance is a sum
-    over the modalities, each weighted by its squared length. If a query lacks a modality, this
-    modality adds the same amount to the query's distances to all single examples.
+    over the modalities, in which the weight of a modality is the square of its encoder's norm. If a
+    query lacks a modality, this modality adds the same amount to the query's distances to all
+    single examples.
 
     Args:
         sizes: modality -> length of its vector.

@@ -6,10 +6,10 @@ over the activations for each sum and one for the result. All other operations a
 pooled size.
 
 Let z [N, c] be the activations of the channels c (N = n * h * w), r = 1 / sqrt(variance + eps),
-xhat = (z - mean) * r, and S the positions that pooling selects. The forward pass is
-a = relu(scale * S xhat + shift). Pooling comes before the affine map; the two may be exchanged if
-the sign of the scale is taken into account. Let g be the gradient of a where a > 0, and
-A = scale * r. The gradients are (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3)
+xhat = (z - mean) * r, and S the matrix that selects the positions that pooling keeps. The forward
+pass is a = relu(scale * S xhat + shift). Pooling comes before the affine map; the two may be
+exchanged if the sign of the scale is taken into account. Let g be the gradient of a where a > 0,
+and A = scale * r. The gradients are (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3)
 
     d_shift = sum g,   d_scale = sum g S xhat,
     d_z = A * (S^T g - d_shift / N - xhat * d_scale / N).

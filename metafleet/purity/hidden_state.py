@@ -139,7 +139,7 @@ class HiddenState:
 
         Args:
             snapshot: a snapshot of this hidden state.
-            instead: path of a tensor, as in ``linked`` -> tensor to put there instead of the
+            instead: path of a tensor (as in ``linked``) -> tensor to put there instead of the
                 captured one.
         """
         for index, (group, values) in enumerate(zip(self._groups, snapshot.values, strict=True)):

@@ -61,7 +61,8 @@ def restore(
     Raises:
         CheckpointError: the state belongs to another optimiser, or this optimiser cannot step with
             it. Nothing is changed in this case.
-        KeyError, ValueError: a name does not have the form of ``split``.
+        KeyError, ValueError: a name does not have the form "<index>.<moment>", as ``split`` gives
+            it.
     """
     own = groups_of(optimiser)
     known, found = ([sorted(g.keys() - _OF_SCHEDULES) for g in each] for each in (own, groups))

@@ -44,9 +44,9 @@ class Preparation:
         Return None if no setting is left at "auto".
 
         Race prevented: another process takes over the run while this process measures. Measurements
-        are therefore used only after they were written to the run's row, which fails if the run has
-        a new owner. The new owner uses the measurements in the row. If the row has none, the run
-        has not begun any step, so the new owner can measure again.
+        are therefore used only after they were written to the run's row. The write fails if the run
+        has a new owner. The new owner uses the measurements in the row. If the row has none, the
+        run has not begun any step, so the new owner can measure again.
 
         Args:
             config: configuration of the run, with recorded choices applied.

@@ -85,7 +85,7 @@ def adapt(  # noqa: PLR0913 - options of one command
     as_json: bool,
     **reading: Any,
 ) -> None:
-    """Adapt the state that RUN has learned to the classes of a folder, and save it as a MODEL.
+    """Adapt RUN's learned state to the classes of a folder, and save the result as a MODEL.
 
     The model comes with a card that lists the data of its training and evaluation.
 

@@ -24,7 +24,7 @@ def _opened(ref: str) -> Iterator[tuple[RunNotes, RunRecord]]:
 @click.argument("tags", nargs=-1, required=True, metavar="TAG...")
 @click.option("--remove", is_flag=True, help="Remove the tags.")
 def tag(run: str, tags: Sequence[str], remove: bool) -> None:
-    """Add each TAG to RUN: a word by which `runs list --where tags=TAG` finds it.
+    """Add each TAG, a word, to RUN. `runs list --where tags=TAG` then finds RUN.
 
     \b
     metafleet runs tag latest paper baseline

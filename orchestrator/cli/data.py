@@ -113,7 +113,7 @@ def prepare_data(name: str, assignments: tuple[str, ...], over_fleet: bool, as_j
 def inspect_data(
     name: str, assignments: tuple[str, ...], sheet: Path | None, verify: bool, as_json: bool
 ) -> None:
-    """Show the classes and items of each split, the digest and the licence; draw a sheet.
+    """Show digest, licence, and the classes and items of each split; with --sheet, draw items.
 
     NAME is a data set, "package.module:Class", the name of an imported folder, or a folder.
 

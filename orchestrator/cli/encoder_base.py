@@ -80,7 +80,7 @@ def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_classes(given: str) -> list[str]:
-    """Return names of classes, given names separated by commas, or a file with one on each line.
+    """Return names of classes: those in a text separated by commas, or the lines of a file.
 
     Raises:
         ConfigError: there is one name only, and no such file.
@@ -108,7 +108,7 @@ def require_one_base(
     prompts: Sequence[str],
     assignments: Sequence[str],
 ) -> None:
-    """Check that a base or encoders are given, and encoder options only without a base.
+    """Check that a base or encoders are given, and that options for encoders have no base.
 
     A base is a RUN or a MODEL. With a MODEL, encoders may be given too. They say where the MODEL's
     own encoders are now.

@@ -100,10 +100,10 @@ def evaluate(  # noqa: PLR0913 - options of one command
     in_process: bool,
     as_json: bool,
 ) -> None:
-    """Evaluate the state that RUN has learned on episodes of a split, with a 95 % interval.
+    """Evaluate RUN's learned state on episodes of a split, with a 95 % interval.
 
     The episodes depend only on the run's seed and the split. The run itself was validated or tested
-    on the first of them, so ask for more episodes than the run used.
+    on the first of these episodes, so ask for more episodes than the run used.
 
     \b
     metafleet evaluate latest --split meta_test --episodes 1000

@@ -16,7 +16,7 @@ from metafleet.orchestrator.training.events import EvaluationDone
 def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> None:
     """Print a table of the evaluations of one split.
 
-    The first row is chance (in regression, the noise), the last row the trained state. The line
+    The first row is chance (in regression, the noise). The last row is the trained state. The line
     above the table says how the episodes differ from the run's own.
     """
     is_classification = _is_classification(evaluations)

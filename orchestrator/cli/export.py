@@ -58,7 +58,7 @@ def export(  # noqa: PLR0913 - options of one command
     The result is a folder of safetensors and JSON, with a model card. `metafleet adapt` and
     `metafleet.adapt` accept it instead of a run, on any machine. Given a MODEL, the command writes
     a checked copy. With --onnx, it writes an adapted MODEL as a graph for ONNX Runtime and similar
-    software, which computes the same outputs without metafleet. The graph includes the pretrained
+    software. The graph computes the same outputs without metafleet, and includes the pretrained
     encoder.
 
     \b

@@ -81,8 +81,8 @@ def list_runs(  # noqa: PLR0913 - one for each option
 ) -> None:
     """List runs, newest first, with their best and last meta-validation and their meta-test.
 
-    Intervals are 95 % intervals: of a run over episodes, of a group over seeds. The numbers of a
-    group cover all its runs, regardless of the limit.
+    Intervals are 95 % intervals. A run's interval is over episodes; a group's interval is over
+    seeds. The numbers of a group cover all its runs, regardless of the limit.
 
     \b
     metafleet runs list --limit 5

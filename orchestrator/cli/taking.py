@@ -28,7 +28,7 @@ def take_learned(settings: Settings, ref: str) -> tuple[LearnedModel, RunRecord]
 
 
 def get_run_for(settings: Settings, ref: str) -> RunRecord:
-    """Return the run that a RUN|MODEL argument names. Call this if it is not a model's folder.
+    """Return the run that a RUN|MODEL argument names. The argument must not be a model's folder.
 
     Raises:
         RunNotFoundError: there is no such run.

@@ -37,11 +37,11 @@ class EpisodesSection(Section):
             docs/reference/modalities.md.
         support_modalities, query_modalities: modalities of support or query examples; [] for all.
             Different lists make cross-modal episodes.
-        class_text: add each class's name to the support set, as modality ``class_text``. Refused
-            if queries contain the name.
+        class_text: add each class's name to the support set, as modality ``class_text``. Refused if
+            queries may show a text that contains the name of its class.
         n_unknown: number of unknown classes in an episode, which have queries but no support
             examples; 0 for none. They are used only to calibrate or judge the answer "none of
-            these". By default, ``n_way``, or as many as the split has left.
+            these". The default is ``n_way``, or fewer if the split has fewer classes left.
         parts: the parts of a mixture that episodes come from; [] for all.
         meta_train, meta_val, meta_test: tables that override any of these for one split, such as
             ``[episodes.meta_train]`` with ``n_way = 60``.

@@ -114,7 +114,7 @@ def _stack(settings: Settings) -> Finding:
 
 
 def find_shadows(folder: Path, path: Sequence[str] | None = None) -> list[Finding]:
-    """Return the user's module ``metafleet`` that a plain ``celery`` would import instead of ours.
+    """Find a user's module ``metafleet`` that a plain ``celery`` would import instead of ours.
 
     Args:
         folder: where Celery would be started; it searches there first.

@@ -21,7 +21,7 @@ class ChildSpec:
     """A process to run.
 
     Attributes:
-        label: name of the process in messages; the log file has it too.
+        label: name of the process in messages.
         argv: the command; must not contain secrets, because every user can list processes.
         environment: the process's whole environment.
         log_path: file for its output; None: the output of this process.

@@ -265,8 +265,8 @@ class ShardBook:
             processes_alive: number of jobs that the live workers can compute at the same time.
 
         Raises:
-            FleetError: as many processes as are alive have refused it, for another reason than
-                their settings several times.
+            FleetError: as many processes as are alive have refused the shard. For reasons other
+                than settings, this is raised only after several refusals per process.
         """
         entry = self._shards[result.shard]
         entry.forget(result.attempt)

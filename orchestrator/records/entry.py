@@ -28,7 +28,7 @@ class Entry:
     tags: tuple[str, ...] = ()
 
     def value(self, key: str) -> Any:
-        """Return the value of a key of the run; None if it has none, or NaN.
+        """Return the value of a key of the run; None if there is no value, or if the value is NaN.
 
         Fields and results come before keys of the configuration.
         """

@@ -17,7 +17,7 @@ _INTERVAL: Final = ".ci95"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs with the same configuration except for the seed, the same data and the same code.
+    """Runs of the same code on the same data, whose configurations differ only in the seed.
 
     Attributes:
         entries: the runs, newest first.
@@ -29,8 +29,9 @@ class Group:
         """Return a value of the group.
 
         For a result, this is the mean over seeds. For a key such as ``best.ci95``, it is half the
-        width of the interval of this mean. For ``GROUP_KEYS``, it is a number. For any other key,
-        it is the value that all runs have in common, or the list of their values if these differ.
+        width of the interval of this mean. For ``GROUP_KEYS``, it is the number of runs or seeds.
+        For any other key, it is the value that all runs have in common, or the list of their values
+        if these differ.
         """
         if key == "runs":
             return len(self.entries)
@@ -69,7 +70,7 @@ class Group:
 
 
 def group_runs(entries: Iterable[Entry]) -> list[Group]:
-    """Group runs by configuration without the seed, data digest and code version.
+    """Group runs by data digest, code version, and configuration (without the seed).
 
     Groups are in the order of their first run. Every run is in one group.
     """

@@ -15,7 +15,7 @@ class Mean:
 
     Attributes:
         n: number of seeds.
-        mean: their mean.
+        mean: the mean over the seeds.
         ci95: half width of the 95 % interval of the mean, t * s / sqrt(n). Here s is the standard
             deviation, which divides by n - 1. t is the quantile of Student's t distribution ("The
             Probable Error of a Mean", Biometrika 6, 1908), with n - 1 degrees of freedom. None for

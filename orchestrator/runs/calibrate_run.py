@@ -24,7 +24,7 @@ def calibrator_of(
     Raises:
         DataMissingError: the run's data are not on this machine.
         DataCorruptError: the data differ from those that the run began with.
-        ConfigError: the data are regression.
+        ConfigError: the data are for regression.
     """
     config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
     workload = Workload.build(

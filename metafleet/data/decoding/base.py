@@ -59,16 +59,16 @@ class Decoder(ABC):
         is_picture: whether an item is one picture, uint8 [channels, height, width]. A model may
             swap light and dark in pictures. If there is an option ``range``, it is a
             ``depth.Range``.
-        is_text: whether an item is a text, as UTF-8 bytes (uint8) padded with zeros, or as features
-            of another dtype, for which ``fusion`` uses an adapter. If there is an option
-            ``max_bytes``, texts are truncated to it.
+        is_text: whether an item is a text. An item of dtype uint8 holds UTF-8 bytes, padded with
+            zeros. An item of another dtype holds features, for which ``fusion`` uses an adapter. If
+            there is an option ``max_bytes``, texts are truncated to it.
         joins_columns: whether an item can be made of several numeric columns of a manifest.
             ``decode`` then gets the numbers joined by commas.
         is_in_every_recipe: whether the recipe of every prepared folder contains the kind's options,
             even if the user did not set them. This is True only for the kinds of the first version.
             For a newer kind it would cause all folders to be prepared again.
         frame_kind: kind of the pictures along the first axis of an item; "" if there are none.
-            Encoders of that kind can also encode this one.
+            Encoders of pictures of that kind can also encode such items.
         n_squares: width of an item's tile on a contact sheet, in squares.
     """
 

@@ -122,7 +122,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def require_range(image: "Image", chosen: Range) -> None:
-    """Check that a range can be applied to a picture, which must not be loaded yet.
+    """Check that a range can be applied to a picture. Call this before the picture is loaded.
 
     Raises:
         DecodeError: the picture has 16 bits per colour, and Pillow would drop 8 of them before the

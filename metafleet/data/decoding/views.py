@@ -33,7 +33,7 @@ def view_rng(digest: bytes, number: int) -> CounterRng:
 
 
 def crop_view(pixels: Array, rng: CounterRng, *, flip: bool, resample: str) -> Array:
-    """Crop a random rectangle, resize it to the original size, and mirror every other view.
+    """Crop a random rectangle, resize it to the original size, and mirror half of the views.
 
     The rectangle has 50 to 100 % of the area, and sides with a ratio of 3/4 to 4/3. The method is
     ``RandomResizedCrop`` of torchvision with a larger minimum area than its default of 8 %, because
@@ -42,7 +42,7 @@ def crop_view(pixels: Array, rng: CounterRng, *, flip: bool, resample: str) -> A
     Args:
         pixels: uint8 [..., height, width]. All planes are cropped alike.
         rng: random numbers of the view.
-        flip: whether half of the views are mirrored.
+        flip: whether half of the views are mirrored, at random.
         resample: method for resizing: "bilinear", "bicubic" or "lanczos".
     """
     from PIL import Image  # noqa: PLC0415 - optional
@@ -77,10 +77,10 @@ def _rectangle(height: int, width: int, rng: CounterRng) -> tuple[int, int, int,
 def wave_view(wave: Array, rng: CounterRng) -> Array:
     """Change the speed, volume and position of a sound, and add white noise.
 
-    The speed changes by at most 10 % and the pitch with it, as in Ko et al. 2015, "Audio
-    augmentation for speech recognition". The volume is multiplied by 0.5 to 1.5. The noise has at
-    most 5 % of the sound's root mean square. The sound moves by at most 10 % of the wave's length.
-    Silence before and after the sound stays silent, because encoders ignore it.
+    The speed, and with it the pitch, changes by at most 10 %, as in Ko et al. 2015, "Audio
+    augmentation for speech recognition". The volume is multiplied by 0.5 to 1.5. The root mean
+    square of the noise is at most 5 % of the sound's. The sound moves by at most 10 % of the wave's
+    length. Silence before and after the sound stays silent, because encoders ignore it.
 
     Args:
         wave: float32 [samples] in [-1, 1].

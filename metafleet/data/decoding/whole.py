@@ -1,4 +1,4 @@
-"""Detect truncated files: compare the length that the container declares with the bytes.
+"""Detect truncated files: compare the length that the container declares with the file's length.
 
 The check is needed because some decoders silently accept the first half of a file as the whole
 file. Programs that write to a pipe do not know the length in advance and declare 0 or the largest
@@ -70,7 +70,7 @@ def _is_unknown(size: int) -> bool:
 
 
 def _chunked(source: bytes, order: str, wanted: bytes) -> int:
-    """Return the end of the file that the chunks declare; 0 if the outer chunk fits the file.
+    """Return where the file should end according to its chunks; 0 if the outer chunk fits the file.
 
     The outer chunk is checked first, because some inner chunks declare too much.
 

@@ -1,8 +1,8 @@
 """The program of a decoding process: requests on standard input, rows on standard output.
 
 A request is a line of JSON, {"kind", "options", "timeout_s", "path", "offset", "n_bytes",
-"places"}, followed by n_bytes bytes if "path" is null. The package of a user's kind is searched on
-this process's ``sys.path``, and then in "places". A request for the rows of a Parquet file is
+"places"}, followed by n_bytes bytes if "path" is null. The package of a user's kind is searched for
+on this process's ``sys.path``, and then in "places". A request for the rows of a Parquet file is
 {"max_bytes", "timeout_s", "path"}. A reply is a line of JSON, {"error", "is_last", "n_bytes"},
 followed by the row's n_bytes bytes. The process exits when its input ends, for example because its
 parent has exited, and after it ran out of memory. If an item takes longer than timeout_s, SIGALRM

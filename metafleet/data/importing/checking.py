@@ -138,8 +138,8 @@ def _check_encoders(
     """Check the encoders before anything is decoded.
 
     Raises:
-        ConfigError: an encoder is given for a kind that the folder does not have, or it does not
-            take such items.
+        ConfigError: an encoder is given for a kind that the folder does not have, or an encoder
+            does not take the folder's items.
         DataMissingError, DataCorruptError: weights are missing or damaged.
     """
     for kind, given in ask.decoders.items():

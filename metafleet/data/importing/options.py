@@ -37,15 +37,15 @@ class FolderOptions:
             absolute or start with the home folder, "~", because workers have other working
             directories.
         imported: name of an import by `metafleet data import`, instead of ``path`` and the options
-            for reading. A run records both. The name takes precedence, and the other options are
-            used if nothing was imported under that name.
+            for reading. A run records the name and also the path and options of the import. A host
+            that has an import of this name uses the import; other hosts use the path and options.
         layout: the layout of the folder; "auto" detects it from the contents.
         label: column that holds the class; "" finds ``label``, ``class`` and similar names.
         label_separator: text between the labels of an item that may have several, such as ";"; ""
             if an item has one class.
         columns: modality -> its column, or several numeric columns joined by commas. If empty, the
-            columns that hold files are used, and columns of texts with the name ``text`` or a
-            similar one.
+            columns that hold files are used, and columns of texts that have the name ``text`` or a
+            similar name.
         kinds: one table per user-defined kind of data. It has "name", the class as
             "package.module:Class", and the decoder's options.
         modalities: the modalities of the episodes, in this order; empty for all.
@@ -59,7 +59,7 @@ class FolderOptions:
         min_items: minimum number of items per class, >= 1.
         skip_bad: whether to leave out broken items. Otherwise, the folder is refused if there is
             any problem.
-        class_text: encoder and prompts of the names of classes, for episodes with
+        class_text: encoder and prompts for the names of classes, for episodes with
             ``episodes.class_text``. Without an encoder, these episodes show the names as bytes.
         decoders: built-in kind -> options of its decoder. In a configuration, each kind is a
             separate option, such as ``image``; see docs/reference/folders.md.

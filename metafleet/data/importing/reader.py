@@ -41,8 +41,7 @@ class Found:
             or "".
         notes: decisions to show to the user.
         columns: column of the items' parts -> its name in the table, if there is a table.
-        labels: classes that were seen but have no item in ``items``, because all of their items
-            were refused.
+        labels: classes whose items were all refused, so that ``items`` has none of them.
     """
 
     items: list[Item]

@@ -68,7 +68,7 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class UnpinnedFile:
-    """A file to download that the server repacks for each request.
+    """A file that the server repacks for each download.
 
     The bytes of the file differ from one request to the next. So a download cannot be resumed.
     Instead of a checksum, the contents of the file are checked.

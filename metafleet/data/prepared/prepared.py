@@ -86,8 +86,8 @@ class PreparedData:
         splits: split -> its classes in order, if the preparation chose the splits.
         recipe: description, as JSON values, of how the data were made, regardless of their source.
         encoders: modality -> identity of the pretrained encoder that computed its features. The
-            identity contains the sha256 of the encoder's files. ``CLASS_TEXT`` is the encoder of
-            the names of classes.
+            identity contains the sha256 of the encoder's files. The key ``CLASS_TEXT`` stands for
+            the encoder of the names of classes.
         views: modality -> description of the array of views 1, 2, ..., [items, views - 1,
             features].
         class_text: description of the features of the names of classes, [classes, d]; None if there
@@ -223,7 +223,7 @@ def find_prepared(folder: Path) -> PreparedData | None:
 
 
 def find_by_recipe(data_dir: Path, name: str, recipe: Mapping[str, Any]) -> PreparedData | None:
-    """Return the newest data prepared by ``recipe``, from any original, or None.
+    """Return the newest data prepared by ``recipe`` from any original; None if there are none.
 
     Workers use this, because they do not need the original. Damaged folders are skipped.
     """

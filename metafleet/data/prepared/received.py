@@ -1,7 +1,7 @@
-"""Deletes copies of features on a worker's host that no run has used for a while.
+"""Deletes, on a worker's host, copies of features that no run has used for a while.
 
-The time of a copy's folder is that of its last use. Workers renew it while they compute jobs with
-the copy, so the data of a running job are never old.
+The modification time of a copy's folder is the time of the last use. Workers renew this time while
+they compute jobs with the copy, so the data of a running job are never old.
 """
 
 import contextlib

@@ -7,7 +7,7 @@ If a file is missing, the item lacks the modality.
 **Items.** A vendor's picture and a word in some language have only the concept in common, so each
 of them could be a separate item. Instead, items are *renderings*. Item j of a concept has the word
 in the j-th of ``languages``, written and, if there is a recording, spoken. It has the picture by
-the j-th of ``vendors``, whose order differs between concepts. Item 0 also has the clip. As a
+the j-th vendor; the order of ``vendors`` differs between concepts. Item 0 also has the clip. As a
 result:
 
 - To classify concepts by one modality, a learner must find what renderings have in common across
@@ -75,11 +75,15 @@ class ConceptsOptions:
     Attributes:
         modalities: one or more of "image" [3, side, side], "text" (bytes or features), "audio"
             (log-mel [40, 74] of the first 1.5 s) and "video" [8, 3, side, side].
-        classes: "concept", where items are renderings, or "subgroup", where items are concepts.
+        classes: "concept" makes each concept a class. Its items are *renderings*: the concept in
+            one language and as one vendor's picture. "subgroup" makes each of Unicode's subgroups,
+            such as animal-bird, a class. Its items are concepts.
         vendors: vendors of the pictures. With subgroups, the picture is from the first vendor that
             has the concept.
-        languages: languages of texts and sounds, in the order of renderings.
-        voices: languages whose sounds are used. French and German sounds are GPL-3.0-or-later.
+        languages: languages of texts and sounds. The first rendering of each concept has the first
+            language, the second rendering the second language, and so on.
+        voices: those of ``languages`` whose sounds are used. In the other languages, items have no
+            sound. French and German sounds are GPL-3.0-or-later.
         side: height and width of pictures and clips, in pixels.
         encoder: "bytes" stores texts; "minilm" is short for ``text.encoder`` = "package:minilm".
         image, text, audio, video: the pretrained encoder of each modality.

@@ -43,7 +43,7 @@ def decode_png(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.ui
 
 
 def decode_strokes(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.float32]:
-    """Read lines "x,y,milliseconds" between START and BREAK. There, y points up and starts at -105.
+    """Read lines "x,y,milliseconds" between START and BREAK. There, y points up, from -105 to 0.
 
     Raises:
         DataCorruptError: the text has another format.
