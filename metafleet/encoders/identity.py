@@ -7,6 +7,11 @@ _SETTINGS: Final = (".json", ".txt", ".toml", ".model")
 """Suffixes of files that are no weights."""
 
 
+def has_same_weights(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Return whether two identities are of one model, which may encode different kinds of data."""
+    return all(first.get(key) == second.get(key) for key in ("encoder", "weights", "sources"))
+
+
 def describe_identity(identity: Mapping[str, Any]) -> str:
     """Return an encoder's name, and the first digits of the sha256 of each file of its weights."""
     files = dict(identity.get("weights", {}))

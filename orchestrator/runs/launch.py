@@ -3,10 +3,11 @@
 import platform
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -21,6 +22,8 @@ from metafleet.db.repositories import (
     RunRepository,
     ServerRepository,
 )
+from metafleet.encoders.identity import has_same_weights
+from metafleet.episode import CLASS_TEXT
 from metafleet.errors import (
     ConfigError,
     FencedError,
@@ -113,6 +116,7 @@ def create_runs(  # noqa: PLR0913 - what the runs are made of
     _require_parameters(workload, config)
     versions = _package_versions()
     encoders = encoder_identities(config.data, settings.data_dir, allowed_packages=allowed)
+    _require_one_space(workload, config, encoders)
     with database.session() as session:
         repository = RunRepository(session)
         return [
@@ -147,6 +151,23 @@ def _require_parameters(workload: Workload, config: ExperimentConfig) -> None:
             "to learn; expected parameters. To judge prototypes of raw inputs, train a run with "
             "test.baselines = true, or use `metafleet evaluate RUN --baselines`"
         )
+
+
+def _require_one_space(
+    workload: Workload, config: ExperimentConfig, encoders: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse to compare features with names of classes that another encoder encoded."""
+    of_names = encoders.get(CLASS_TEXT)
+    reads_names = getattr(workload.learner, "reads_class_text", False)
+    if of_names is None or not reads_names or config.model["name"] != "raw":
+        return  # other models learn to map features into the space of the names
+    for modality in workload.source.modalities:
+        if not has_same_weights(encoders.get(modality, {}), of_names):
+            raise ConfigError(
+                f"learner {config.learner['name']!r} compares {modality!r} with names of classes, "
+                "but data.class_text.encoder is not the encoder of these items; encode both by the "
+                "same encoder, or choose a model that learns, such as 'adapter'"
+            )
 
 
 def execute_run(

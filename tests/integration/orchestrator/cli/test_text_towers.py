@@ -67,7 +67,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("METAFLEET_ALLOWED_PACKAGES", "ownpair")
     (tmp_path / "ownpair").mkdir()
     (tmp_path / "ownpair" / "__init__.py").write_text("")
-    (tmp_path / "ownpair" / "towers.py").write_text("from tests.colour_words import ColourWords\n")
+    (tmp_path / "ownpair" / "towers.py").write_text(
+        "from tests.colour_words import ColourWords\n\n\nclass Other(ColourWords):\n    pass\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     make_classes(tmp_path / "pets", range(0, 12, 5), n_items=2, seed=1)
     tiny.write_open_clip(tmp_path / "clip")
@@ -203,6 +205,23 @@ def test_a_run_learns_the_weight_of_names_and_its_model_reads_new_names(
     assert float(model.learned.state.params["text.mix"]) != 0.0  # a weight other than 0.5
     texts = ClassTexts(OWN, ("{} thing",)).embed(["blue", "cyan", "red"])
     np.testing.assert_allclose(model.support.inputs["class_text"], texts, rtol=1e-6)
+
+
+def test_a_run_refuses_names_of_another_encoder(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(home / "named" / "train", RGB, n=4, seed=1)
+    draw(home / "named" / "test", {"pink": (250, 150, 150), "black": (0, 0, 0)}, n=4, seed=1)
+    encoders = [f"image.encoder={OWN}", "class_text.encoder=ownpair.towers:Other"]
+    assert main(["data", "import", "named", "--set", encoders[0], "--set", encoders[1]]) == 0
+    (home / "named.toml").write_text(_RUN)
+
+    submit = ["submit", "named.toml", "--in-process", "--set", "validation.every=0"]
+
+    told = refused(capsys, *submit)
+    assert "data.class_text.encoder is not the encoder of these items" in told
+    learned = ["--set", "model.name=adapter", "--set", "model.modality=image"]
+    assert main([*submit, *learned]) == 0
 
 
 def test_what_does_not_go_with_names_is_one_line(
