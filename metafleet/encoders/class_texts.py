@@ -13,7 +13,7 @@ from metafleet.encoders.base import Array, PretrainedEncoder
 from metafleet.encoders.registry import get_encoder
 from metafleet.encoders.text_bytes import TEXT_BYTES
 from metafleet.episodes.class_names import words_of
-from metafleet.errors import ConfigError, DataError
+from metafleet.errors import ConfigError, DataCorruptError, DataError
 from metafleet.options import require
 
 SLOT: Final = "{}"
@@ -80,12 +80,18 @@ def require_text_tower(encoder: PretrainedEncoder, kind: str) -> float:
 
     Raises:
         ConfigError: the encoder has no text tower; the message lists encoders that have one.
+        DataCorruptError: the factor is not finite, or not above 0.
     """
     scale = encoder.logit_scale
     if scale is None:
         raise ConfigError(
             f"encoder {encoder.name!r} of {kind!r} has no text tower, so it cannot compare items "
             f"with names of classes; choose one that has: {_HAVE_ONE}"
+        )
+    if not 0.0 < scale < float("inf"):
+        raise DataCorruptError(
+            f"encoder {encoder.name!r} has the factor {scale} of cosines with texts; expected a "
+            "finite number above 0; get its weights again"
         )
     return scale
 

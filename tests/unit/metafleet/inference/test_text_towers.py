@@ -13,7 +13,13 @@ import metafleet
 from metafleet.encoders import registry
 from metafleet.encoders.class_texts import ClassTexts
 from metafleet.episode import ExampleSet
-from metafleet.errors import ConfigError, DataError, MetafleetError, ModelError
+from metafleet.errors import (
+    ConfigError,
+    DataCorruptError,
+    DataError,
+    MetafleetError,
+    ModelError,
+)
 from metafleet.inference import model_folder
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.corrections import correct
@@ -74,6 +80,16 @@ def test_a_head_with_names_predicts_the_same_when_it_is_read_back(
     assert isinstance(base, AdaptedModel)
     other = metafleet.LearnedModel(base.learned).adapt(fewer)
     assert share_right(other, fewer) == 1.0
+
+
+@pytest.mark.parametrize("head", TEXT_HEADS)
+def test_a_damaged_factor_of_cosines_is_one_line(
+    head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ColourWords, "logit_scale", float("nan"))
+
+    with pytest.raises(DataCorruptError, match=r"has the factor nan of cosines.*get its weights"):
+        few_shot_model({"image": TOWERS}, head=head)
 
 
 def test_names_alone_are_enough_for_zero_shot(pictures: Path) -> None:
