@@ -22,6 +22,7 @@ _WHOLE: Final = ".safetensors"
 _WEIGHTS: Final = f"*{_WHOLE}"
 _SHARDS: Final = f"{_WHOLE}.index.json"
 """Ending of the name of the file that says in which file each tensor is."""
+_ATTENTION: Final = ("attn_implementation", "_attn_implementation")
 _FLOAT_BYTES: Final = 4
 _ROOM: Final = 1.25
 """Memory that weights and one batch need, in multiples of the weights' size."""
@@ -291,8 +292,12 @@ def _depths(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
 
 
 def _asks_for_code(value: Any) -> bool:
-    """Return whether a configuration names code of the model's authors, or asks to trust it."""
+    """Return whether a configuration names code of the model's authors, or asks to trust it.
+
+    An implementation of attention that is called owner/name is code from the hub.
+    """
     if isinstance(value, Mapping):
-        is_on = bool(value.get("trust_remote_code")) or bool(value.get("auto_map"))
+        is_on = any(value.get(name) for name in ("trust_remote_code", "auto_map"))
+        is_on |= any("/" in str(value.get(name)) for name in _ATTENTION)
         return is_on or any(_asks_for_code(each) for each in value.values())
     return isinstance(value, list) and any(_asks_for_code(each) for each in value)

@@ -281,6 +281,11 @@ def _mapped(folder: Path) -> None:
     path.write_text(path.read_text().replace("{", auto, 1))
 
 
+def _kernel(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace("{", '{"attn_implementation": "someone/a-kernel",', 1))
+
+
 def _no_json(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
@@ -317,6 +322,7 @@ def _tiled(folder: Path) -> None:
         (_immense, DataMissingError, "GiB are free; choose a smaller model"),
         (_coded, ConfigError, "asks to run code of the model's authors"),
         (_mapped, ConfigError, "asks to run code of the model's authors"),
+        (_kernel, ConfigError, "asks to run code of the model's authors"),
         (_no_json, DataCorruptError, "config.json is damaged"),
         (_unknown, DataCorruptError, "cannot be loaded"),
         (_no_preprocessor, ConfigError, "has no preprocessor_config.json, so it takes no image"),
