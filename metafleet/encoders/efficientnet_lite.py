@@ -22,7 +22,6 @@ from metafleet.encoders.pixels import PixelRule
 from metafleet.encoders.pooling import choose_pooling
 from metafleet.encoders.runtime import device
 from metafleet.encoders.weights import PackagedFile, load_state, version_of
-from metafleet.errors import ConfigError
 
 _RULE = PixelRule(
     side=224, crop_share=0.875, resample="bicubic", mean=(0.498,) * 3, std=(0.502,) * 3
@@ -85,10 +84,7 @@ class EfficientNetLite0(PretrainedEncoder):
 
     def n_features(self, shape: tuple[int, ...]) -> int:
         """Return 1280."""
-        if shape != _RULE.shape:
-            raise ConfigError(
-                f"encoder {self.name!r} takes {list(_RULE.shape)}; found {list(shape)}"
-            )
+        _RULE.require_shape(self.name, shape)
         return N_FEATURES
 
     def encode(self, items: Array) -> Array:

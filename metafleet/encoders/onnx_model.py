@@ -124,9 +124,10 @@ class OnnxModel(PretrainedEncoder):
     def n_features(self, shape: tuple[int, ...]) -> int:
         """Return the number of features of one item. This runs the graph."""
         options = self._options
-        expected = options.rule.shape if options.is_picture else (shape[0],)
-        if shape != expected:
-            raise ConfigError(f"encoder {self.name!r} takes {list(expected)}; found {list(shape)}")
+        if options.is_picture:
+            options.rule.require_shape(self.name, shape)
+        elif len(shape) != 1:
+            raise ConfigError(f"encoder {self.name!r} takes waves [samples]; found {list(shape)}")
         return self._n_features(shape)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - encoders live as long as the process

@@ -65,6 +65,15 @@ class PixelRule:
         """The shape of a decoded picture."""
         return (3, self.side, self.side)
 
+    def require_shape(self, encoder: str, shape: tuple[int, ...]) -> None:
+        """Check that decoded pictures have ``shape``.
+
+        Raises:
+            ConfigError: they have another shape.
+        """
+        if shape != self.shape:
+            raise ConfigError(f"encoder {encoder!r} takes {list(self.shape)}; found {list(shape)}")
+
     def reading(self) -> Mapping[str, Any]:
         """Return decoder options, for images and clips, that produce such pictures."""
         return {

@@ -104,10 +104,7 @@ class TimmImages(FolderEncoder):
         return model.float().eval().to(device())  # type: ignore[no-any-return]
 
     def _require_shape(self, shape: tuple[int, ...]) -> None:
-        if shape != self._rule.shape:
-            raise ConfigError(
-                f"encoder {self.name!r} takes {list(self._rule.shape)}; found {list(shape)}"
-            )
+        self._rule.require_shape(self.name, shape)
 
     def _blank(self, shape: tuple[int, ...]) -> Array:
         return np.zeros((1, *shape), np.uint8)
