@@ -10,7 +10,7 @@ from metafleet.data.decoding.registry import DECODERS
 KINDS: Mapping[str, str] = MappingProxyType(
     {
         # the folder
-        "no-layout": "nothing in the folder looks like examples",
+        "no-layout": "the folder has no known layout",
         "unreadable-file": "a manifest, archive or folder cannot be opened or is damaged",
         "missing-package": "a package that this layout or suffix needs is not installed",
         # manifests
@@ -19,13 +19,13 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "duplicate-column": "two columns of a header have the same name",
         "unknown-column": "an option names a column that does not exist",
         "no-label-column": "no column contains the class",
-        "no-separator": "labels are to be separated, but no item has more than one",
-        "other-kind": "an option asks for one kind of data, but its column contains another",
+        "no-separator": "you gave `--label-separator`, but no item has more than one label",
+        "other-kind": "an option names a column that contains another kind of data",
         "no-file-column": "no column contains files, texts or numbers",
         "bad-manifest": "a JSON file does not have the content that its layout requires",
         # rows
-        "empty-label": "a row has no class, or an empty label among several",
-        "bad-label": "a class is not a text, a number or a truth value",
+        "empty-label": "a row has no class, or one of its several labels is empty",
+        "bad-label": "the class of a row is not a text, a number or a truth value",
         "empty-item": "a row has no modality at all",
         "unknown-split": "a split is not train, val or test",
         "missing-file": "a file does not exist",
@@ -33,7 +33,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "empty-file": "a file has 0 bytes",
         "unknown-type": "no decoder reads files with this suffix",
         "mixed-types": "a column, or an item of a class's folder, has files of different kinds",
-        "duplicate-file": "two rows name one file, or two members of a sample are one modality",
+        "duplicate-file": "two rows name the same file, or two members of a sample one modality",
         "bad-number": "a cell of a table is not a number, or not finite",
         # archives
         "refused-member": "an archive contains a pickle, link or device",
@@ -43,7 +43,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "missing-modality": "an item lacks a modality that the model needs (`adapt`, `predict`)",
         # the whole
         "label-in-two-splits": "a class has rows in two splits",
-        "small-class": "a class has fewer than min_items items",
+        "small-class": "a class has fewer items than the option `--min-items` says (2 by default)",
         "small-split": "a split has fewer than two classes",
     }
 )
