@@ -104,7 +104,7 @@ class Doubter:
         """Notes, one line each, on how reliable the doubts are."""
         if self.calibration is None or (self.coverage is None and self.rule is None):
             return ()
-        return (*self._about_coverage(), *self._about_shape())
+        return (*self._about_coverage(), *self._about_unknown(), *self._about_shape())
 
     def doubts(self, logits: Tensor) -> list[Doubt]:
         """Return the doubt about each item, given logits [n, classes]."""
@@ -150,6 +150,15 @@ class Doubter:
                 f"coverage {self.coverage:g}, so every set has every label; calibrate on more"
             )
         return said
+
+    def _about_unknown(self) -> list[str]:
+        if self.rule is None:
+            return []
+        return [
+            f"unknown: in validation episodes with {self.rule.n_unknown} other classes, a known "
+            f"item scored higher than an unknown one in {100 * self.rule.auroc:.0f} % of pairs "
+            "(50 % is chance); for classes unlike those of validation, it is a guide and no promise"
+        ]
 
     def _about_difficulty(self) -> str:
         if self._is_relative:

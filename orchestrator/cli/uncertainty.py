@@ -5,12 +5,18 @@ from collections.abc import Sequence
 import click
 
 from metafleet.calibration.judging import Mean, Uncertainty
+from metafleet.episode import META_VAL
 from metafleet.orchestrator.cli.tables import make_table, show_table
 from metafleet.orchestrator.reporting.figures import percent
 
 _PROMISE = (
     "coverage is promised for episodes drawn like those it was calibrated on; the classes of {} "
     "are others, so it holds as far as they are alike, and not for a folder of yours"
+)
+
+_SAME_CLASSES = (
+    "these are the classes that it was calibrated on, so the coverage says little of other "
+    "classes; judge it on --split meta_test"
 )
 
 
@@ -68,7 +74,8 @@ def _show_label_sets(judged: Sequence[Uncertainty]) -> None:
             )
     _title(judged, "label sets")
     show_table(table)
-    click.echo(_PROMISE.format(judged[0].split))
+    split = judged[0].split
+    click.echo(_SAME_CLASSES if split == META_VAL else _PROMISE.format(split))
     click.echo()
 
 

@@ -131,7 +131,13 @@ def test_people_see_tables_and_where_the_promise_ends(
     shown = capsys.readouterr().out
     for text in ("ECE", "reliability, 2-way 1-shot", "label sets", "AUROC", "no classes left"):
         assert text in shown
-    assert "coverage is promised for episodes drawn like those it was calibrated on" in shown
+    promise = "coverage is promised for episodes drawn like those it was calibrated on"
+    assert promise in shown
+
+    assert main([*command, "--split", "meta_val", "--shape", "2x1"]) == 0
+
+    shown = capsys.readouterr().out
+    assert "these are the classes that it was calibrated on" in shown and promise not in shown
 
 
 @pytest.mark.parametrize(

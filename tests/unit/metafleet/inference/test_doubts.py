@@ -120,8 +120,12 @@ def test_a_model_tells_doubts_of_the_probabilities_that_it_gives() -> None:
         within = {name for name, p in row.probabilities.items() if 1 - p <= 0.7}
         assert set(row.doubt.labels) == within
         assert row.doubt.unknown == (row.probability < RULE.threshold)
-    assert len(found.notes) == 1
+    assert len(found.notes) == 2
     assert "coverage 0.7 holds for classes and items drawn like those" in found.notes[0]
+    assert found.notes[1].startswith(
+        "unknown: in validation episodes with 3 other classes, a known item scored higher than an "
+        "unknown one in 90 % of pairs"
+    )
     assert all(row.doubt == Doubt() for row in model.predict(IMAGES))
     assert model.predict(IMAGES).notes == ()
 
@@ -129,7 +133,7 @@ def test_a_model_tells_doubts_of_the_probabilities_that_it_gives() -> None:
 def test_notes_say_where_the_calibration_is_of_another_shape() -> None:
     shape = replace(SHAPE, n_way=5, k_shot=1)
 
-    notes = _doubter(0.9, unknown=True, shape=shape).notes
+    notes = _doubter(0.9, shape=shape).notes
 
     assert len(notes) == 2
     assert notes[1] == (
