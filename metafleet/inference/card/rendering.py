@@ -8,7 +8,7 @@ from metafleet.inference.card.facts import kinds_of
 from metafleet.inference.card.front_matter import front_matter
 from metafleet.inference.card.repeating import how_to_repeat
 from metafleet.inference.card.sections import adapted_to, judged_on, licences, limits, trained_on
-from metafleet.inference.card.text import fenced, plain, to_yaml
+from metafleet.inference.card.text import code, fenced, plain, to_yaml
 from metafleet.inference.kept_model import KeptModel
 
 
@@ -43,11 +43,12 @@ def _title(model: KeptModel) -> str:
 def _summary(model: KeptModel) -> str:
     blueprint = model.learned.blueprint
     inputs = ", ".join(
-        f"`{name}`" if kind == name else f"`{name}` ({plain(kind)})"
+        code(name) if kind == name else f"{code(name)} ({plain(kind)})"
         for name, kind in kinds_of(model).items()
     )
     made = (
-        f"Learner `{blueprint.learner['name']}` with network `{blueprint.model['name']}`, made "
+        f"Learner {code(str(blueprint.learner['name']))} with network "
+        f"{code(str(blueprint.model['name']))}, made "
         f"with Metafleet. Inputs: {inputs}."
     )
     if model.needs is not None:

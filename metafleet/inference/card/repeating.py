@@ -7,7 +7,7 @@ from typing import Any
 
 from metafleet.encoders.identity import describe_identity
 from metafleet.inference.card.facts import is_of_encoders, own_results, without_folder
-from metafleet.inference.card.text import fenced, plain, table, to_toml
+from metafleet.inference.card.text import code, fenced, plain, table, to_toml
 from metafleet.inference.input_spec import InputSpec
 from metafleet.inference.kept_model import KeptModel
 from metafleet.options import option_values
@@ -20,7 +20,7 @@ def how_to_repeat(model: KeptModel) -> str:
     origin, config = learned.origin, learned.record.config
     facts = [*_digests(model)]
     if origin.run:
-        facts += [("run", f"`{origin.run}`"), ("seed", str(origin.seed))]
+        facts += [("run", code(origin.run)), ("seed", str(origin.seed))]
     if origin.code:
         versions = ", ".join(f"{name} {number}" for name, number in sorted(origin.packages.items()))
         facts += [("metafleet", plain(origin.code)), ("packages", plain(versions))]
@@ -30,7 +30,8 @@ def how_to_repeat(model: KeptModel) -> str:
     if config:
         name = origin.name or "model"
         parts += [
-            f"`{name}.toml` is below. Its folders are named as if they were in the home folder.",
+            f"{code(f'{name}.toml')} is below. Its folders are named as if they were in the home "
+            "folder.",
             fenced("sh", _commands(name, model)),
             f"<details><summary>{plain(name)}.toml</summary>\n\n"
             f"{fenced('toml', [to_toml(config).strip()])}\n\n</details>",
@@ -49,7 +50,7 @@ def _digests(model: KeptModel) -> Iterator[tuple[str, str]]:
         )
     for name, spec in learned.blueprint.inputs.items():
         if spec.encoder:
-            yield f"encoder of `{name}`", plain(describe_identity(spec.encoder))
+            yield f"encoder of {code(name)}", plain(describe_identity(spec.encoder))
     if learned.blueprint.class_text is not None:
         tower = learned.blueprint.class_text.tower
         yield "encoder of the names of classes", plain(describe_identity(tower.encoder))

@@ -6,7 +6,7 @@ from metafleet.encoders.registry import get_encoder
 from metafleet.errors import MetafleetError
 from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.card.facts import episodes_of, is_of_encoders, own_results, without_folder
-from metafleet.inference.card.text import plain, table
+from metafleet.inference.card.text import code, plain, table
 from metafleet.inference.kept_model import KeptModel
 from metafleet.inference.model_record import Figure, Result
 
@@ -23,9 +23,9 @@ def adapted_to(model: KeptModel) -> str:
     if model.needs is None:
         return ""
     origin, base = model.learned.origin, model.learned.record.adapted_from
-    source = f"run `{origin.run}` ({plain(origin.name)})" if origin.run else "a state of no run"
+    source = f"run {code(origin.run)} ({plain(origin.name)})" if origin.run else "a state of no run"
     if base:
-        source = f"the model with digest `{base}`, which is from {source}"
+        source = f"the model with digest {code(base)}, which is from {source}"
     if not model.classes:
         return f"One function, from a table of points. Adapted from {source}."
     shown = list(model.classes.items())[:_MOST_CLASSES]
@@ -46,12 +46,12 @@ def trained_on(model: KeptModel) -> str:
             return "Nothing was trained: the encoder is frozen, and a head is fitted to examples."
         return "Nothing is recorded of its training."
     rows = [
-        (f"`{split}`", str(shape.n_way or "-"), str(shape.k_shot), str(shape.n_query))
+        (code(split), str(shape.n_way or "-"), str(shape.k_shot), str(shape.n_query))
         for split, shape in problem.episodes.items()
     ]
     apart = "" if problem.is_regression else " Each split has classes of its own."
     return (
-        f"Data set `{origin.data}` (digest `{origin.data_digest}`), {_steps(model)}."
+        f"Data set {code(origin.data)} (digest {code(origin.data_digest)}), {_steps(model)}."
         f"{apart} Episodes:\n\n{table(('split', 'n_way', 'k_shot', 'n_query'), rows)}"
     )
 
@@ -63,7 +63,7 @@ def judged_on(model: KeptModel) -> str:
         return "No figures are recorded. Judge the model on data of your own before you rely on it."
     names = list(dict.fromkeys(figure.name for it in results for figure in it.figures))
     rows = [_row(result, names) for result in results]
-    headings = ("judged", "split", "episodes", "how many", "batch norm", *names)
+    headings = ("judged", "split", "episodes", "how many", "batch norm", *map(plain, names))
     of_base = "" if model.needs is None else " They are of the run's classes, not of those above."
     return f"Means over episodes, with 95 % intervals.{of_base}\n\n{table(headings, rows)}"
 
@@ -102,7 +102,7 @@ def _row(result: Result, names: list[str]) -> tuple[str, ...]:
     figures = {figure.name: figure for figure in result.figures}
     return (
         _JUDGED.get(result.judged, plain(result.judged)),
-        f"`{result.split}`",
+        code(result.split),
         episodes_of(result),
         str(result.episodes),
         plain(result.batch_norm),
@@ -113,7 +113,7 @@ def _row(result: Result, names: list[str]) -> tuple[str, ...]:
 def _steps(model: KeptModel) -> str:
     learned = model.learned
     in_all = learned.record.config.get("outer", {}).get("steps")
-    return f"outer step {learned.origin.step}" + (f" of {in_all}" if in_all else "")
+    return f"outer step {learned.origin.step}" + (f" of {plain(str(in_all))}" if in_all else "")
 
 
 def _figure(figure: Figure | None) -> str:
@@ -155,8 +155,8 @@ def _doubts(model: KeptModel) -> Iterator[str]:
     else:
         shapes = ", ".join(map(str, calibration.shapes))
         yield (
-            f"Its probabilities and label sets are calibrated on `{calibration.split}` episodes "
-            f"({shapes}); for other ways, shots or kinds of classes they are less certain."
+            f"Its probabilities and label sets are calibrated on {code(calibration.split)} "
+            f"episodes ({shapes}); for other ways, shots or kinds of classes they are less certain."
         )
         if any(shape.unknown for shape in calibration.shapes):
             unless = ", unless `predict --unknown` is asked"

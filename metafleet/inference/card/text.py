@@ -28,6 +28,11 @@ def plain(text: str) -> str:
     return _printable(escaped.replace("&", "&amp;").replace("<", "&lt;"))
 
 
+def code(text: str) -> str:
+    """Write a text as code within one line of Markdown. Backticks would end it, so they are "'"."""
+    return f"`{_printable(' '.join(text.split())).replace('`', chr(39))}`"
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a table in Markdown. The cells must already be Markdown."""
     lines = [headings, ["---"] * len(headings), *rows]
@@ -35,8 +40,10 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def fenced(language: str, lines: Sequence[str]) -> str:
-    """Write a block of code."""
-    return "\n".join([f"```{language}", *lines, "```"])
+    """Write a block of code, with a fence that no line ends."""
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}{language}", *lines, fence])
 
 
 def _yaml_lines(value: Any) -> list[str]:

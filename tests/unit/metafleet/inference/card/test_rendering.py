@@ -16,7 +16,7 @@ from metafleet.inference.loading import adapt, load_model
 from metafleet.inference.model_record import Figure, ModelRecord, Result
 from metafleet.params import digest, flatten_state
 from tests.folders import picture, write
-from tests.unit.metafleet.inference.models import CONV, learned, regressor
+from tests.unit.metafleet.inference.models import CONV, ORIGIN, learned, regressor
 
 RESULTS = (
     Result(
@@ -173,3 +173,16 @@ def test_a_record_comes_back() -> None:
     record = ModelRecord(RESULTS, CONFIG, "MIT", "abc")
 
     assert ModelRecord.from_json(record.to_json()) == record
+
+
+def test_no_name_in_a_model_adds_a_section_to_its_card() -> None:
+    evil = "a`\n\n# Buy\n```\n# Now\n"
+    origin = replace(ORIGIN, run=evil, name=evil, data=evil, data_digest=evil, code=evil)
+    record = ModelRecord(config={"name": evil, "outer": {"steps": evil}}, adapted_from=evil)
+    model = replace(learned("image").learned, origin=origin, record=record)
+
+    card = render_card(KeptModel(model))
+
+    outside = re.sub(r"^(`{3,}).*?^\1$", "", card, flags=re.MULTILINE | re.DOTALL)
+    headings = [line for line in outside.splitlines() if line.startswith("# ")]
+    assert len(headings) == 1 and "Buy" in headings[0]

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metafleet.inference.card.text import plain, table, to_toml, to_yaml
+from metafleet.inference.card.text import code, fenced, plain, table, to_toml, to_yaml
 
 WORDS = st.sampled_from(["true", "No", "null", "off", "y", "1e3", "-", "a: b", "# c", "~", "="])
 TEXTS = st.text(st.characters(exclude_categories=("Cs",))) | WORDS
@@ -50,6 +50,11 @@ def test_yaml_writes_lists_of_tables_as_people_do() -> None:
 )
 def test_markdown_shows_a_name_as_it_is(text: str, shown: str) -> None:
     assert plain(text) == shown
+
+
+def test_no_name_ends_code() -> None:
+    assert code("a`b\n# c") == "`a'b # c`"
+    assert fenced("sh", ["a", "```", "# b"]) == "````sh\na\n```\n# b\n````"
 
 
 def test_a_table_has_a_line_for_each_row() -> None:
