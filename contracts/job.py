@@ -126,7 +126,7 @@ class ShardResult(_Message):
     Attributes:
         run, epoch, stream, step, shard, attempt: as in the job.
         status: ok, failed (an error), refused (this worker must not compute it), or missing (a blob
-            that it needs is not in the stores).
+            that the job needs is not in the stores).
         worker, device: the process that computed it ("host:pid") and its device ("cpu",
             "cuda:0 NVIDIA ...").
         fingerprint: the worker's numerics fingerprint.

@@ -79,8 +79,8 @@ class RunKeys:
     def closed(self, stream: str, *, epoch: int) -> str:
         """Return the key for the number of the last closed step of a stream.
 
-        Like all keys of a step, it contains the epoch. The reason is that an orchestrator that
-        continues from a checkpoint opens steps again, which its predecessor had closed or left
+        Like all keys of a step, this key contains the epoch. The reason is that an orchestrator
+        that continues from a checkpoint opens steps that its predecessor had already closed or left
         unfinished.
         """
         return f"{self._root}:{stream}:e{epoch}:closed"

@@ -29,7 +29,7 @@
     │   ├── RunCancelledError             a user cancelled the run
     │   ├── ShardQuarantinedError         a shard failed on every attempt
     │   └── FingerprintError              a worker's arithmetic differs from the run's
-    ├── DatabaseError                     the database refuses, is missing or out of date
+    ├── DatabaseError                     the database refuses, is missing or is out of date
     │   └── DatabaseUnavailableError      the database is down, locked or full; retry later
     ├── RunNotFoundError (LookupError)    no run has the requested id
     ├── CheckpointError                   a checkpoint is missing, damaged or cannot be written

@@ -89,7 +89,7 @@ class RunRepository:
         return self.get(run.uid).id
 
     def get(self, ref: int | str) -> RunRecord:
-        """Return a run, given its id, uid, name (for the newest of that name) or "latest".
+        """Return a run, given its id, uid, name (the newest run of that name) or "latest".
 
         Raises:
             RunNotFoundError: there is no such run; the message names the newest run.
@@ -232,8 +232,8 @@ class RunRepository:
     def cancel(self, run_id: int) -> RunRecord:
         """Cancel a run. If it is running, its process stops when it notices the new epoch.
 
-        Status and epoch change in one transaction. After it, the orchestrator cannot write any row,
-        especially not a late "finished". Cancelling a cancelled run changes nothing.
+        Status and epoch change in one transaction. After this transaction, the orchestrator cannot
+        write any row, especially not a late "finished". Cancelling a cancelled run changes nothing.
 
         Returns:
             The run as it was before this call.

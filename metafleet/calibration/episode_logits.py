@@ -48,7 +48,7 @@ class EpisodeLogits:
             temperature: number by which logits of held-out examples are divided.
 
         Returns:
-            None if no example of some episode could be held out.
+            None if there is an episode of which no example could be held out.
         """
         found = [each.difficulty(temperature) for each in self.held_out]
         if None in found:

@@ -120,7 +120,7 @@ def judge_calibration(
     n_unknown: int,
     calibrated_on: str,
 ) -> Uncertainty:
-    """Return measurements of a calibration, made on other episodes.
+    """Measure a calibration on episodes other than those on which it was fitted.
 
     Args:
         logits: logits of the episodes to measure on.

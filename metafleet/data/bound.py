@@ -65,7 +65,7 @@ class BoundData:
         return self.dataset.open_source(self.options, self.data_dir)
 
     def digest(self) -> str:
-        """Return the sha256 of the chosen modalities and the split. This is fast for prepared data.
+        """Return one sha256 of the chosen modalities and the split; fast for prepared data.
 
         Raises:
             DataMissingError, DataCorruptError: for the same reasons as ``open_source``.

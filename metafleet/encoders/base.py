@@ -52,8 +52,8 @@ class PretrainedEncoder(ABC):
     def identity(self) -> Mapping[str, Any]:
         """Return everything that determines the features, as JSON values.
 
-        These are the digests of the weights, the preprocessing, the pooling, and the versions of
-        libraries. Encoders with the same identity give the same features, except for the last bits,
+        These are the preprocessing, the pooling, the versions of libraries, and digests of the
+        weights. Encoders with the same identity give the same features, except for the last bits,
         which depend on the machine and on the batch.
 
         Raises:

@@ -17,9 +17,9 @@ class EncoderChoice:
             which case models get the items themselves. See docs/reference/encoders.md.
         pooling: how the encoder's outputs are pooled to one row; "" selects the encoder's default.
         storage: type of the stored features. "float16" takes half the space.
-        views: number of views of each picture, clip or sound whose features are stored, 1 to 100.
-            View 0 is the item itself; the others are augmented. Episodes of meta-training draw a
-            view of each item.
+        views: number of views of each picture, clip or sound, 1 to 100. The features of every view
+            are stored. View 0 is the item itself; the others are augmented. Episodes of
+            meta-training draw a view of each item.
         flip: whether half of the augmented views of pictures and clips are mirrored. This is wrong
             for letters, digits and other things that a mirror changes.
     """

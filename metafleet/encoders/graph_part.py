@@ -66,7 +66,7 @@ class FixedGraph:
 
 
 class Calling(nn.Module):
-    """Wraps a function that calls a model as a module with the model's parameters.
+    """A module that runs a function. It has the parameters of the model that the function calls.
 
     Args:
         model: the model.

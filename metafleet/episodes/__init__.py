@@ -1,5 +1,5 @@
 """Sampling of episodes from classes and mixtures.
 
-``metafleet.episodes.classes`` draws ordinary episodes. For uneven shots, missing modalities,
-episodes across modalities and class names it calls ``metafleet.episodes.special``.
+``metafleet.episodes.classes`` draws ordinary episodes. For class names, uneven shots, missing
+modalities and cross-modal episodes, it calls ``metafleet.episodes.special``.
 """

@@ -1,12 +1,12 @@
 """A folder of compiled programs, which are the machine code of tensor functions.
 
-A program's name is a digest of its computation, its shapes, the versions of torch and the compiler,
-and the processor. A process with the same work on the same kind of machine finds the existing file
-and loads it within milliseconds. Any number of processes may share a folder. One of them compiles
-while the others wait, and files appear atomically. The name also contains a digest of the file, so
-a file that is damaged later is never run; its program is compiled again. Because programs are
-executable code, the folder must belong to the current user, and other users must not be able to
-write to it.
+A program's name contains a digest of its computation, its shapes, the versions of torch and the
+compiler, and the processor. A process with the same work on the same kind of machine finds the
+existing file and loads it within milliseconds. Any number of processes may share a folder. One of
+them compiles while the others wait, and files appear atomically. The name also contains a digest of
+the file, so a file that is damaged later is never run; its program is compiled again. Because
+programs are executable code, the folder must belong to the current user, and other users must not
+be able to write to it.
 """
 
 import contextlib

@@ -27,7 +27,7 @@ def correct(
     *,
     progress: Progress = no_progress,
 ) -> AdaptedModel:
-    """Add items that a person has labelled to the support set, and return a model adapted to it.
+    """Extend the support set by items with labels from a person; return a model adapted to it.
 
     If an item is already in the support set, its label is replaced by the label in the queue.
 

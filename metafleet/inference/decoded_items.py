@@ -23,7 +23,7 @@ class Items:
         names: file or row of each example.
         labels: class of each example; "" if the folder gives no class.
         notes: decisions and omissions, one line each.
-        lost: classes that have no items, because all of them were left out.
+        lost: classes whose items were all left out.
     """
 
     names: tuple[str, ...]

@@ -192,7 +192,7 @@ class InputSpec:
 
         Raises:
             ConfigError: the modality has no encoder.
-            ModelError: an older version wrote the model, which does not identify its encoder.
+            ModelError: the model does not identify its encoder, because an older version wrote it.
         """
         if not self.is_encoded:
             raise ConfigError(

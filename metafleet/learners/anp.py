@@ -60,9 +60,9 @@ class Anp(PairLearner[AnpOptions]):
     Deterministic path: r_i = h([x_i, y_i]), and a query reads r(x) = attention(q(x), q(x_i), r_i).
     Latent path: z ~ q(z | C) = N(mean, spread), where mean and spread are computed from a second
     encoding, averaged over the support set C. Training minimises the negative evidence bound per
-    query point. This is the mean of -log p(y | x, r(x), z) over the n query points plus KL(q(z | D)
-    || q(z | C)) / n, where z ~ q(z | D). Here D is the union of support and query set. Predictions
-    use the mean of q(z | C) as z. For classification, y is one-hot.
+    query point. For n query points, this is KL(q(z | D) || q(z | C)) / n plus the mean of
+    -log p(y | x, r(x), z) over the points, where z ~ q(z | D). Here D is the union of support and
+    query set. Predictions use the mean of q(z | C) as z. For classification, y is one-hot.
 
     Source: Kim et al. 2019, arXiv:1901.05761, eq. 2 and 3, figure 2, appendix A.
     """

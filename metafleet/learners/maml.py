@@ -49,9 +49,9 @@ class Maml(MamlSteps[MamlOptions]):
     """Learn an initialisation theta from which a few gradient steps fit an episode.
 
     Adaptation to the support set S: theta_0 = theta, theta_{j+1} = theta_j - alpha * grad
-    L_S(theta_j). The meta-gradient on the query set Q is d L_Q(theta_k) / d theta; first order uses
-    grad L_Q at theta_k instead. In the code, the update is the last line of
-    ``GradientSteps.moved``, a step is ``GradientSteps.inner_step``, the loop of steps is
+    L_S(theta_j). The meta-gradient on the query set Q is d L_Q(theta_k) / d theta. With
+    ``first_order``, it is d L_Q(theta_k) / d theta_k instead. In the code, the update is the last
+    line of ``GradientSteps.moved``, a step is ``GradientSteps.inner_step``, the loop of steps is
     ``InnerLoopLearner.adapted``, and the meta-gradient is ``EpisodicLearner.meta_gradient``.
 
     Source: Finn et al. 2017, arXiv:1703.03400, eq. 1 and algorithms 2 and 3; first order in

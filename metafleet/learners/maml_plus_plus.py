@@ -57,7 +57,7 @@ class MamlPlusPlus(MamlSteps[MamlPlusPlusOptions]):
     - MSL: in the first E epochs, the objective is the sum over the K inner steps j of
       v_j * L_Q(theta_{j+1}). In epoch e, v_j = max(1/K - e / (K E), 0.03 / K) for j < K - 1, and
       v_{K-1} is such that all v_j sum to 1. In later epochs, the objective is L_Q(theta_K).
-    - DA: the first epochs are first order, later ones second order.
+    - DA: the first epochs are first order, and later epochs are second order.
     - BNRS: the model's batch norm "per_step" keeps running statistics for each inner step.
     - BNWB: batch norm's scale and shift are learned for each inner step, [K, c] in the state;
       inner steps do not adapt them.

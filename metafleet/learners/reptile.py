@@ -58,7 +58,8 @@ class Reptile(GradientSteps[ReptileOptions]):
     update phi <- phi + epsilon * (W - phi).
 
     Batches iterate over the support set, in a new random order for each pass. Adam's moments start
-    at zero in each episode, whereas the authors' code carries the second moment over.
+    at zero in each episode, whereas the authors' code keeps the second moment of the episode
+    before.
 
     Source: Nichol et al. 2018, arXiv:1803.02999, algorithms 1 and 2, g as in section 5.1; defaults
     from appendix A (Omniglot, 5-way 1-shot).

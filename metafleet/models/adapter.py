@@ -45,7 +45,7 @@ class AdapterOptions:
 
 
 class Adapter(Encoder[AdapterOptions]):
-    """Add a learned linear map of the features to the features; scale the sum to a fixed norm.
+    """Add W x to the features x, where W is a learned matrix, and scale the sum to a fixed norm.
 
     An embedding of features x is ``length * u / |u|``, u = (x - c) + W (x - c). Without ``centre``,
     c = 0. With ``rank`` r, W = U V, U [d, r] and V [r, d]. W starts at zero, so the initial

@@ -5,9 +5,11 @@
     support         own batch              statistics of the adapted support forward, differentiated
                                            through; own batch for a modality that the whole support
                                            set lacks
-    running         as query forward       own in meta-training, running averages in evaluation
-    per_step        as running, with separate averages for each inner step
-    frozen          running                running, also in meta-training: constant in an outer step
+    running         as query forward       own batch in meta-training,
+                                           running averages in evaluation
+    per_step        as mode "running", with separate averages for each inner step
+    frozen          running averages       running averages, also in meta-training; they are
+                                           constant in an outer step
     none            no normalisation       no normalisation
 
 Source: Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 1. Bronskill et al. 2020,

@@ -1,7 +1,8 @@
 """Inputs of sequence networks: points of a pen stroke, or bytes of a text.
 
 A text is given as UTF-8 bytes (numbers 0 to 255), padded with zeros; the bytes are embedded. A
-stroke is [length, d] without padding; each point is joined with its difference from the last point.
+stroke is [length, d] without padding; each point is joined with its difference from the point
+before.
 """
 
 from collections.abc import Mapping

@@ -34,8 +34,8 @@ ONLY_INPUT = "x"
 def ignored_by(loss: Any) -> IsIgnored:
     """Return a function that finds the targets that a loss ignores.
 
-    These are targets equal to the loss's ``ignore_index``, and all targets below 0. With ``loss``
-    None, torch's cross-entropy is used, which ignores only -100.
+    A loss ignores targets equal to its ``ignore_index``, and all targets below 0. If ``loss`` is
+    None, only -100 is ignored, as by torch's cross-entropy.
     """
     if loss is None:
         return lambda classes: classes == _IGNORED_BY_TORCH

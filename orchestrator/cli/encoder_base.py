@@ -80,7 +80,7 @@ def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_classes(given: str) -> list[str]:
-    """Return names of classes: those in a text separated by commas, or the lines of a file.
+    """Return names of classes, given with commas between them or as a file with one per line.
 
     Raises:
         ConfigError: there is one name only, and no such file.
@@ -108,7 +108,7 @@ def require_one_base(
     prompts: Sequence[str],
     assignments: Sequence[str],
 ) -> None:
-    """Check that a base or encoders are given, and that options for encoders have no base.
+    """Check that a base or encoders are given, and options of encoders only without a base.
 
     A base is a RUN or a MODEL. With a MODEL, encoders may be given too. They say where the MODEL's
     own encoders are now.

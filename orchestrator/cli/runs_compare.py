@@ -61,8 +61,8 @@ def compare(
 ) -> None:
     """Compare runs, or groups of runs that differ only in the seed, with the first one.
 
-    An id or uid is one run. A name is all its runs that differ only in the seed. A filter in
-    quotes, as of `runs list --where`, is all matching runs.
+    An id or uid stands for one run. A name stands for all runs of this name that differ only in the
+    seed. A filter in quotes, as for `runs list --where`, stands for all matching runs.
 
     \b
     metafleet runs compare 12 13

@@ -38,8 +38,8 @@ def place(
     """Choose which shards to send now, and to which queues.
 
     Each shard, in order, is assigned to the queue that would finish it first, given the shards that
-    are already assigned. If that queue has no room, the shard is left out, to be sent later. It is
-    not sent to a slower queue that has room, because it would be finished later there.
+    are already assigned. If that queue has no room, the shard is left out, to be sent later. A
+    slower queue that has room would finish the shard later.
 
     Args:
         shards: the shards, in order.

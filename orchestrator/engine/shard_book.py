@@ -256,8 +256,8 @@ class ShardBook:
 
         The shard is offered to other processes after a pause. A process that refuses is idle and
         may well be the first to take the shard again, so repeated refusals by one process are not
-        fatal. A setting of a worker does not change while it runs, so one refusal of every process
-        for its settings is enough.
+        fatal. A worker's settings do not change while it runs, so one refusal by each process
+        because of its settings is enough.
 
         Args:
             result: the refusal.

@@ -65,7 +65,7 @@ class TreeReduction:
         self._persist, self._fan_in, self._count_workers = persist, fan_in, count_workers
 
     def run(self, step: OpenStep, outcome: StepOutcome) -> StepOutcome:
-        """Return ``outcome`` with the sums of ``step``, added up here if workers cannot.
+        """Return ``outcome`` with the sums of ``step``. If workers cannot add them up, do it here.
 
         Raises:
             SumsLostError: a sum is lost.

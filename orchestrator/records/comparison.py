@@ -41,9 +41,10 @@ class Contrast:
     """An arm compared with the first one.
 
     Attributes:
-        of_episodes: the trained states, by their results on the same episodes; None if there are no
-            such episodes.
-        of_seeds: the arms, by the mean difference of each seed; None without two common seeds.
+        of_episodes: the comparison of the trained states by their results on the same episodes;
+            None if there are no such episodes.
+        of_seeds: the comparison of the arms by the mean difference of each seed; None if they have
+            fewer than two seeds in common.
         problem: why there is no comparison; "" if there is one.
         note: a restriction of the comparison; "" if there is none.
     """
@@ -64,7 +65,7 @@ class Comparison:
         arms: the arms; the others are compared with the first one.
         figures: the result of each arm; None without results.
         keys: key -> value in each arm, for the keys in which the arms differ.
-        contrasts: one for each arm but the first.
+        contrasts: a comparison with the first arm for each other arm.
     """
 
     split: str
@@ -85,8 +86,9 @@ class Comparison:
 def compare_arms(session: Connection, arms: Sequence[Arm], split: str) -> Comparison:
     """Compare each arm with the first one.
 
-    Of each run, the state that was tested counts, or on meta_val the best one. Seeds that only one
-    of two arms has are left out, and so are episodes that only one of two runs was evaluated on.
+    Each run is represented by the state that was tested; on meta_val, by its best state. Seeds that
+    only one of two arms has are left out, and so are episodes that only one of two runs was
+    evaluated on.
     """
     figures = tuple(_figure(arm, split) for arm in arms)
     is_score = all(figure.is_share for figure in figures if figure is not None)

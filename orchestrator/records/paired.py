@@ -63,9 +63,9 @@ def over_seeds(differences: Sequence[float]) -> Paired:
 def holm(values: Sequence[float]) -> list[float]:
     """Correct p values for several comparisons, in the same order.
 
-    The probability that one or more of the true differences of zero are called different stays
-    below the level (Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian
-    Journal of Statistics 6, 1979).
+    With the corrected values, the probability that at least one true difference of zero is called
+    significant stays below the level (Holm, "A Simple Sequentially Rejective Multiple Test
+    Procedure", Scandinavian Journal of Statistics 6, 1979).
     """
     corrected = [0.0] * len(values)
     least = 0.0

@@ -21,7 +21,7 @@ def once_free(
     take: Callable[[], OpenedT],
     notify: Callable[[str], None],
 ) -> OpenedT:
-    """Call ``take``. If another process has a lease on the run, wait until it expires and retry.
+    """Call ``take``. If another process has a lease on the run, retry when the lease has expired.
 
     Raises:
         RunLeasedError: the lease did not expire, because the process that holds it is alive.

@@ -220,7 +220,7 @@ class Server:
     def _stop(self) -> None:
         """Let every run write a checkpoint and go back to the queue.
 
-        A second signal loses the steps since the last checkpoint.
+        After a second signal, the steps since the last checkpoint are lost.
         """
         self._tell("stopping", f"stopping: {len(self._processes)} runs go back to the queue")
         try:

@@ -1,7 +1,7 @@
 """Records of imported folders: <data_dir>/imported/<name>.json.
 
-A record stores how the folder is read, so that it can be read again. It also stores the name of the
-prepared data, so that hosts without the folder find them.
+A record stores how the folder is read, so that the folder can be read again. The record also stores
+the name of the prepared data, so that hosts without the folder find these data.
 """
 
 import json

@@ -55,8 +55,8 @@ class Content:
         views: modality -> features of views 1, 2, ... of the items, [items, views - 1, features].
         rows: the rows of arrays and masks to store, in this order; None for all rows.
         splits: split -> its classes in order, if the preparation chooses the splits.
-        recipe: description, as JSON values, of how the data were made, regardless of their source;
-            see ``find_by_recipe``.
+        recipe: description, as JSON values, of how the data were made. It does not name their
+            source; see ``find_by_recipe``.
         class_text: features of the names of ``classes``, float32 [classes, d]; None for no
             features.
     """

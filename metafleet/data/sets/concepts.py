@@ -15,7 +15,7 @@ result:
 - Fusion sees several modalities of an item at once, with real gaps. No two items of a class share a
   file, so nothing leaks from support to query.
 - A cross-modal episode (hear a word once, then find its picture) takes support and query from
-  different renderings and shows one modality of each. The masks determine which one.
+  different renderings. The support set shows one modality, and the query set shows another.
 
 The order of vendors depends on the concept, because support and query use different items. Suppose
 that a language always came with the same vendor. The style of a query's picture would then rule out

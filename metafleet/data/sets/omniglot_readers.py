@@ -3,7 +3,7 @@
 - **members**: the official PNGs (105x105, ink black) and stroke texts, in the zips or in unpacked
   folders, such as torchvision's ``omniglot-py``. A PNG is inverted to ink 255 and then averaged to
   28x28 (Pillow's BOX filter).
-- **npz**: ``omniglot_28x28_strokes64.npz``, which has exactly the same pixels, and strokes.
+- **npz**: ``omniglot_28x28_strokes64.npz``, which has strokes and exactly the same pixels.
 """
 
 import contextlib

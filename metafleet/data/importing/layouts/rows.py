@@ -26,7 +26,7 @@ class RowReader:
         folder: the folder to which names are relative.
         roles: the roles of the columns.
         log: log for the problems.
-        bases: folders, relative to ``folder``, in which files are searched, in this order.
+        bases: folders, relative to ``folder``, in which files are searched for, in this order.
         is_labelled: whether every row must have a class. If False, classes are optional.
         labels: classes of the rows that were read or refused.
         listings: cache of folder contents, as folder -> lower-case name -> name.
