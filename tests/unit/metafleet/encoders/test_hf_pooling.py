@@ -42,6 +42,29 @@ def test_a_tokenizer_without_a_token_for_padding_is_enough(tmp_path: Path) -> No
     np.testing.assert_allclose(bare.encode_part(texts), whole.encode_part(texts), atol=1e-5)
 
 
+def test_a_model_of_encoder_and_decoder_gives_the_rows_of_its_encoder(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    model = transformers.T5Model(transformers.T5Config(**sizes, vocab_size=10))
+    tiny.spread(model).save_pretrained(tmp_path)
+    tiny.write_tokenizer(tmp_path, transformers.BertTokenizerFast, 12)
+
+    found = get_encoder(f"hf:{tmp_path}", kind="text").encode_part(
+        tiny.texts("sun", "rain in paris")
+    )
+
+    tokens = transformers.AutoTokenizer.from_pretrained(tmp_path)("sun", return_tensors="pt")
+    with torch.no_grad():
+        theirs = model.eval().get_encoder()(tokens.input_ids).last_hidden_state.mean(1)
+    np.testing.assert_allclose(found[:1], theirs, atol=1e-4)
+
+
+def test_the_vectors_of_two_towers_have_no_other_pooling(tmp_path: Path) -> None:
+    encoder = get_encoder(f"hf:{tiny.write_clip(tmp_path)}", kind="image", pooling="mean")
+
+    with pytest.raises(ConfigError, match=r"pooling='mean'; .* has a space that its towers share"):
+        encoder.n_features((3, tiny.SIDE, tiny.SIDE))
+
+
 def test_counting_long_texts_warns_of_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

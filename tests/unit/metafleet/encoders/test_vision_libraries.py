@@ -1,6 +1,7 @@
 """Models of timm and open_clip give the features that the libraries themselves give."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,13 @@ def _truncated(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def _many(folder: Path) -> None:
+    path = next(folder.glob("*.safetensors"))
+    for name in ("a", "b"):
+        (folder / f"{name}.safetensors").write_bytes(path.read_bytes())
+    path.unlink()
+
+
 def _edit(folder: Path, **model: Any) -> None:
     path = next(folder.glob("*config.json"))
     values = json.loads(path.read_text())
@@ -166,6 +174,7 @@ _IMMENSE = {"timm": {"embed_dim": 2_000_000}, "open_clip": {"width": 2_000_000}}
         (_empty, DataMissingError, "has no weights; expected *.safetensors"),
         (_pickle, ConfigError, "as a pickle alone (pytorch_model.bin), which can run code"),
         (_truncated, DataCorruptError, "are truncated or damaged"),
+        (_many, DataMissingError, "has 2 files of weights; expected "),
         (_WIDER, DataCorruptError, "cannot be loaded"),
         (_DEEPER, DataCorruptError, "cannot be loaded"),
         (_ENDLESS, DataCorruptError, "=1000000000, and the weights have"),
@@ -183,6 +192,20 @@ def test_a_folder_that_is_no_sound_model_is_one_line(
     encoder = get_encoder(f"{source}:{tmp_path}", kind="image")
 
     assert_refused_in_one_line(encoder, error, told)
+
+
+@pytest.mark.parametrize("source", ["timm", "open_clip"])
+def test_the_only_file_of_weights_may_have_any_name(source: str, tmp_path: Path) -> None:
+    folder, other = tmp_path / "published", tmp_path / "renamed"
+    (tiny.write_timm if source == "timm" else tiny.write_open_clip)(folder)
+    shutil.copytree(folder, other)
+    next(other.glob("*.safetensors")).rename(other / "weights.safetensors")
+    items = tiny.pictures(2)
+
+    found = get_encoder(f"{source}:{other}", kind="image").encode_part(items)
+
+    expected = get_encoder(f"{source}:{folder}", kind="image").encode_part(items)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_open_clip_asks_the_network_for_nothing(tmp_path: Path) -> None:
