@@ -1,5 +1,7 @@
 """Prepared data travel by digest: complete, the same bytes, or not at all."""
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +13,7 @@ import pytest
 from metafleet.data.prepared import data_ref
 from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.data_ref import DataRef, files_of, find_by_digest, pieces_of, receive
-from metafleet.data.prepared.prepared import INDEX, ClassInfo
+from metafleet.data.prepared.prepared import INDEX, ClassInfo, index_checksum
 from metafleet.data.prepared.preparing import Content, find_or_prepare
 from metafleet.data.registry import find_features, give, open_data
 from metafleet.errors import BlobMissingError, ContractError, DataCorruptError, DataError
@@ -162,6 +164,30 @@ def test_damaged_bytes_leave_nothing_behind(
 
     assert left_in(there) == [] and find_by_digest(there, ref) is None
     assert receive(there, ref, whole).load("text").shape == (8, 6)
+
+
+@pytest.mark.parametrize("modality", ["../stolen", "../../../stolen", ".hidden", "a/b"])
+def test_an_index_writes_no_file_elsewhere(
+    data: ClassData, ref: DataRef, there: Path, modality: str
+) -> None:
+    index = json.loads((data.prepared.path / INDEX).read_text())
+    index["arrays"] = {modality: index["arrays"]["text"]}
+    del index["checksum"]
+    index["checksum"] = index_checksum(index)
+    text = json.dumps(index).encode()
+    named = replace(ref, sha256=hashlib.sha256(text).hexdigest(), index_bytes=len(text))
+    array = (data.prepared.path / "text.npy").read_bytes()
+
+    def fetch(file: str, number: int, length: int) -> bytes:
+        whole = text if file == INDEX else array
+        return whole[number * 100 : number * 100 + length]
+
+    before = sorted(there.parent.rglob("*.npy"))
+    with pytest.raises(DataCorruptError, match="names the file"):
+        receive(there, named, fetch)
+
+    assert left_in(there) == []
+    assert sorted(there.parent.rglob("*.npy")) == before
 
 
 def test_a_lost_piece_leaves_nothing_behind(data: ClassData, ref: DataRef, there: Path) -> None:
