@@ -15,7 +15,7 @@ from metafleet.contracts.host_slots import HostSlots
 class HostArea:
     """The files in memory through which one orchestrator exchanges tensors of one run, by key.
 
-    Several processes may use an area at the same time, but several threads may not.
+    Several processes can use an area at the same time, but several threads of a process cannot.
 
     Args:
         folder: the area's folder.
@@ -67,7 +67,7 @@ class HostArea:
         return map_file(self._path(key), n_bytes)
 
     def map_sealed(self, key: str, n_bytes: int, seal: str) -> mmap.mmap:
-        """Map a blob for reading. The map may be used until ``set_free`` is called.
+        """Map a blob for reading. The map can be used until ``set_free`` is called.
 
         Raises:
             BlobMissingError: the blob is missing, or has another length or seal.

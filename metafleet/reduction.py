@@ -51,7 +51,7 @@ class TreeReducer:
             shard: index of the shard.
             tensors: sum of the shard's meta-gradients.
             may_change: whether the reducer may keep and change ``tensors``. Otherwise it only reads
-                them during this call, so that they may be memory-mapped.
+                them during this call, so that they can be memory-mapped.
 
         Raises:
             ContractError: the shard is unknown or was added before, or its names or shapes differ

@@ -89,9 +89,9 @@ def one_thread_a_call() -> Iterator[None]:
     """Inside the block, limit torch to one thread per call in this thread.
 
     Several threads may be inside such a block at the same time. Torch has a separate limit for each
-    thread, but a new thread starts with the limit that another thread set last. That limit may be
-    1, because another thread is inside such a block. So on exit, every thread restores the limit
-    that the first thread found.
+    thread, but a new thread starts with the limit that another thread set last. That limit is 1 if
+    the other thread was inside such a block. So on exit, every thread restores the limit that the
+    first thread found.
     """
     if getattr(_limit.own, "is_inside", False):
         yield

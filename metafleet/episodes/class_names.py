@@ -1,7 +1,7 @@
 """Class names as a modality of the support set, and a count of queries that reveal them.
 
-Source: Xing et al. 2019, arXiv:1902.07104 (AM3): the class names of support examples are known,
-those of queries are not.
+Source: Xing et al. 2019, arXiv:1902.07104 (AM3): the class names of support examples are known, but
+the class names of queries are not.
 """
 
 import re

@@ -25,10 +25,11 @@ _WRITES: Final = ("inplace arithmetic", "in-place", "inplace", "out=", "mutat")
 class PureFunction:
     """Computes or traces chunks of episodes, and checks that they use no hidden state.
 
-    When episodes are mapped, attributes of a module that are not tensors, for example a count of
-    its calls, may change. When episodes are traced, a changing number is an error, because the
-    program would keep the number's first value forever. If a forward pass leaves tensors in an
-    attribute, these tensors are dropped. It is an error if a later pass reads such an attribute.
+    When episodes are mapped, it is no error if attributes of a module that are not tensors change,
+    for example a count of its calls. When episodes are traced, a changing number is an error,
+    because the program would keep the number's first value forever. If a forward pass leaves
+    tensors in an attribute, these tensors are dropped. It is an error if a later pass reads such an
+    attribute.
 
     Args:
         hidden: hidden state of the learner.

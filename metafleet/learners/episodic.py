@@ -133,7 +133,8 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         """Return a name for the computation that meta-training does in outer step ``step``.
 
         Override this if the computation itself changes with the step, for example if the first
-        steps are first order. Each name may be compiled once. ``context.variant`` holds the name.
+        steps are first order. Each further name can cost one more compilation. ``context.variant``
+        holds the name.
         """
         return ""
 
@@ -147,7 +148,7 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
     def draw(self, rng: CounterRng, n_support: int, n_query: int) -> Params:
         """Draw an episode's random numbers; ``context.drawn`` holds them.
 
-        The shapes of the numbers may depend only on the arguments. Every prediction gets the same
+        The shapes of the numbers must depend only on the arguments. Every prediction gets the same
         ``rng``.
         """
         return {}

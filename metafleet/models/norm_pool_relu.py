@@ -7,7 +7,7 @@ pooled size.
 
 Let z [N, c] be the activations of the channels c (N = n * h * w), r = 1 / sqrt(variance + eps),
 xhat = (z - mean) * r, and S the matrix that selects the positions that pooling keeps. The forward
-pass is a = relu(scale * S xhat + shift). Pooling comes before the affine map; the two may be
+pass is a = relu(scale * S xhat + shift). Pooling comes before the affine map; the two can be
 exchanged if the sign of the scale is taken into account. Let g be the gradient of a where a > 0,
 and A = scale * r. The gradients are (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3)
 

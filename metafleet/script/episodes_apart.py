@@ -13,7 +13,7 @@ class EpisodesApart:
     """Restores the modules' hidden state, so that all episodes of a step start from the same state.
 
     After the step, the modules have the hidden state that the first episode left. The mean over the
-    episodes would be a state that a module may never reach by itself.
+    episodes could be a state that a module never reaches by itself.
 
     Args:
         hidden: hidden state of the modules. If the state changes between two episodes, the script

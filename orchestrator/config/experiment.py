@@ -182,7 +182,8 @@ class ExperimentConfig(Section):
     def shapes(self) -> dict[str, EpisodeShape]:
         """Return the shape of the episodes of every split that the run uses.
 
-        A run without validation does not use meta_val, so meta_val may then lack classes.
+        A run without validation does not use meta_val. It is then no error if meta_val lacks
+        classes.
         """
         used = [split for split in SPLITS if split != META_VAL or self.validation.every]
         return {split: self.episodes.shape(split) for split in used}

@@ -85,7 +85,8 @@ class DataPublisher:
         """Put the features into the store if a worker has reported that it lacks them.
 
         Raises:
-            redis.RedisError, BlobStoreFullError: some pieces may be missing; call this again.
+            redis.RedisError, BlobStoreFullError: it is unknown which pieces were put; call this
+            again.
         """
         if not self._is_missed:
             return

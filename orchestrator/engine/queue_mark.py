@@ -19,9 +19,9 @@ class QueueMark:
     Queues are first in, first out. Suppose that a worker has begun a later message, and no worker
     has begun an earlier one. The earlier message is then lost. For all messages but its last, a run
     can detect this from its own later messages. Its last message is lost if no worker has begun it
-    although the queue is empty. But a queue that several runs share may never be empty. All these
-    runs therefore share this mark, so that a run can compare its last message with later messages
-    of other runs.
+    although the queue is empty. But it is possible that a queue that several runs share is never
+    empty. All these runs therefore share this mark, so that a run can compare its last message with
+    later messages of other runs.
 
     Not thread-safe.
     """

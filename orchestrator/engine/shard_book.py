@@ -60,7 +60,7 @@ class FleetView:
     Attributes:
         started: (shard, attempt) pairs of the attempts that a worker has begun.
         leased: (shard, attempt) pairs of the attempts whose lease is being renewed.
-        committed: shards whose result is committed in Redis; we may not have read it yet.
+        committed: shards whose result is committed in Redis, even if we have not read it yet.
         queues: the run's queues, by name.
     """
 

@@ -178,7 +178,7 @@ class Dispatcher(Protocol):
         ...
 
     def begin(self, request: StepRequest) -> Ticket:
-        """Open a step. Several steps may be open; ``finish`` advances all of them.
+        """Open a step. Several steps can be open at a time; ``finish`` advances all of them.
 
         Steps of kind "gradient" have priority. Evaluations use the workers that these leave idle.
         """

@@ -73,7 +73,7 @@ class Transfer:
             fingerprint: the numerics fingerprint that workers must have; "" for any.
 
         Raises:
-            redis.RedisError, BlobStoreFullError: some jobs may not have been sent.
+            redis.RedisError, BlobStoreFullError: it is unknown which jobs were sent.
         """
         here = self._host_cache.host_id if self._area is not None else ""
         is_spread = bool(hosts - {here})

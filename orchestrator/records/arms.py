@@ -45,7 +45,7 @@ def find_arms(session: Connection, names: Sequence[str]) -> list[Arm]:
     An id, a uid or "latest" names one run. The name of runs, such as that of ``submit --name``,
     names the newest run of that name, and all runs of that name that differ from it only in the
     seed. A filter, such as "learner.name=maml and outer.lr=0.01", names all matching runs, which
-    may then differ only in the seed.
+    must then differ only in the seed.
 
     Raises:
         RunNotFoundError: there is no such run.
