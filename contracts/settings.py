@@ -107,13 +107,19 @@ class Settings:
         return self.home / "stack.json"
 
     @classmethod
-    def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+    def load(
+        cls, environ: Mapping[str, str] | None = None, *, given: Mapping[str, str] | None = None
+    ) -> "Settings":
         """Return the settings from the environment (or ``environ``), the stack file and defaults.
+
+        Args:
+            environ: variables to read instead of the environment.
+            given: variables that replace those of the environment.
 
         Raises:
             ConfigError: a variable has an invalid value, or the stack file is unusable.
         """
-        env = os.environ if environ is None else environ
+        env = {**(os.environ if environ is None else environ), **(given or {})}
         home = _folder(env, "METAFLEET_HOME", "~/.metafleet")
         stack = _read_stack_file(home / "stack.json")
         if env.get("METAFLEET_BROKER_URL"):

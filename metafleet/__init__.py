@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from metafleet.models.conv4 import Conv4, Conv4Options
     from metafleet.models.mlp import Mlp, MlpOptions
     from metafleet.models.registry import MODELS, model_factory
+    from metafleet.orchestrator.client.client import Client
     from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
     from metafleet.problem import Problem
     from metafleet.reduction import TreeReducer
@@ -66,6 +67,7 @@ __all__ = [
     "Adapted",
     "AdaptedModel",
     "BatchStep",
+    "Client",
     "ConfigError",
     "Conv4",
     "Conv4Options",
@@ -177,6 +179,7 @@ _NAMES = {
         "MODELS",
         "model_factory",
     ),
+    "metafleet.orchestrator.client.client": ("Client",),
     "metafleet.params": (
         "MetaState",
         "Params",

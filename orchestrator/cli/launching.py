@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from metafleet.contracts.settings import Settings
-from metafleet.data.registry import open_data
 from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord, RunStatus
 from metafleet.db.repositories import RunRepository, ServerRepository
@@ -22,7 +21,7 @@ from metafleet.orchestrator.cli.execution import execute_watched, show_report
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.config.naming import check_name
 from metafleet.orchestrator.reporting.output import notify, program, unread_is_fine
-from metafleet.orchestrator.runs.launch import Queueing, create_runs
+from metafleet.orchestrator.runs.launch import Queueing, check_data, create_runs
 from metafleet.orchestrator.runs.run_session import ExecutionOptions
 from metafleet.orchestrator.runs.tenure import Tenure
 
@@ -119,12 +118,8 @@ def launch(
     seeds = _parse_seeds(options.seeds) if options.seeds is not None else (config.seed,)
     for seed in seeds:
         config.with_seed(seed)
-    data = open_data(config.data, settings.data_dir, allowed_packages=settings.allowed_packages)
-    data.check_place()
-    with progress_bar() as progress:  # prepare data that need no download
-        if data.is_ready():
-            data.prepare(progress)
-    config.check_source(data.open_source(), allowed_packages=settings.allowed_packages)
+    with progress_bar() as progress:
+        check_data(settings, config, progress)
     if not options.in_process and not options.detach:  # the queue needs only the database
         require_fleet(settings)
     queue = Queueing(detached=options.detach, priority=options.priority)

@@ -30,6 +30,9 @@ _COMMANDS = {
     "archive": LazyCommand(
         "metafleet.orchestrator.cli.annotate:archive", "Leave a run out of lists."
     ),
+    "export": LazyCommand(
+        "metafleet.orchestrator.cli.runs_export:export", "Write records as CSV, JSON or Parquet."
+    ),
     "delete": LazyCommand(
         "metafleet.orchestrator.cli.delete:delete", "Delete runs with their checkpoints."
     ),

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.version import code_version
 from metafleet.data.registry import encoder_identities, open_data, pin
+from metafleet.data.summary import Progress
 from metafleet.db.engine import Database
 from metafleet.db.records import NewRun, RunRecord, RunStatus
 from metafleet.db.repositories import (
@@ -80,6 +81,20 @@ class Queueing:
 
     detached: bool
     priority: int = 0
+
+
+def check_data(settings: Settings, config: ExperimentConfig, progress: Progress) -> None:
+    """Prepare data that need no download, and check the experiment against the data.
+
+    Raises:
+        DataMissingError: the data are not on this machine.
+        ConfigError: the data cannot fill the episodes, or model and learner do not fit the data.
+    """
+    data = open_data(config.data, settings.data_dir, allowed_packages=settings.allowed_packages)
+    data.check_place()
+    if data.is_ready():
+        data.prepare(progress)
+    config.check_source(data.open_source(), allowed_packages=settings.allowed_packages)
 
 
 def create_runs(  # noqa: PLR0913 - what the runs are made of

@@ -63,6 +63,7 @@ THEMES = {
         "Summary",
         "summarise",
     ),
+    "Records and fleet": ("Client",),
     "Learned models": (
         "LearnedModel",
         "AdaptedModel",

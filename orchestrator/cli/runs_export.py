@@ -1,0 +1,56 @@
+"""`metafleet runs export`: write the records of runs into files for other programs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from metafleet.db.repositories.runs import RunRepository
+from metafleet.errors import RunNotFoundError
+from metafleet.orchestrator.cli.arguments import PathType, RunName
+from metafleet.orchestrator.cli.context import load_settings, open_records
+from metafleet.orchestrator.client.exporting import FORMATS, export_runs
+from metafleet.orchestrator.client.run import Run
+from metafleet.orchestrator.records.selecting import Selection, select_runs
+
+
+@click.command("export")
+@click.argument("runs", type=RunName(), nargs=-1, metavar="[RUN...]")
+@click.option(
+    "--where",
+    "filters",
+    multiple=True,
+    metavar="FILTER",
+    help="Export the matching runs, as of `runs list`; repeated filters must all hold.",
+)
+@click.option(
+    "--output",
+    type=PathType(file_okay=False, path_type=Path),
+    required=True,
+    help="The folder to write into; files there are replaced.",
+)
+@click.option(
+    "--format", "file_format", type=click.Choice(FORMATS), default="csv", show_default=True
+)
+def export(runs: Sequence[str], *, filters: Sequence[str], output: Path, file_format: str) -> None:
+    """Write the records of each RUN into the files runs, steps, evaluations and episodes.
+
+    \b
+    metafleet runs export latest --output results
+    metafleet runs export --where 'tags=paper' --output results --format parquet
+    """
+    if bool(runs) == bool(filters):
+        raise click.UsageError("expected runs, or --where FILTER")
+    settings = load_settings()
+    with open_records(settings, runs[0] if runs else "latest") as database:
+        with database.session(read_only=True) as session:
+            if filters:
+                entries = select_runs(session, Selection.parse(filters))
+                records = [entry.run for entry in entries]
+            else:
+                records = [RunRepository(session).get(ref) for ref in runs]
+        if not records:
+            raise RunNotFoundError("no run matches; see `metafleet runs list`")
+        chosen = {record.uid: Run(database, settings, record) for record in records}
+        for path in export_runs(list(chosen.values()), output, file_format):
+            click.echo(str(path))

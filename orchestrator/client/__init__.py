@@ -1,0 +1,1 @@
+"""The records and the fleet from Python: what notebooks and scripts use."""

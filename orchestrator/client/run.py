@@ -1,0 +1,170 @@
+"""A run, from Python."""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.records import EvaluationRecord, OuterStepRecord, RunRecord
+from metafleet.db.repositories.episode_results import EpisodeResultsRepository
+from metafleet.db.repositories.evaluations import EvaluationRepository
+from metafleet.db.repositories.outer_steps import OuterStepRepository
+from metafleet.db.repositories.run_notes import RunNotes
+from metafleet.db.repositories.runs import RunRepository
+from metafleet.errors import ConfigError
+from metafleet.orchestrator.client.table import Table
+from metafleet.orchestrator.records.selecting import with_results
+from metafleet.splits import META_TEST
+
+if TYPE_CHECKING:
+    from metafleet.inference.learned_model import LearnedModel
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S: Final = 0.5
+_EPISODE: Final = ("split", "label", "step", "episode", "loss", "accuracy")
+
+
+class Run:
+    """A run of the database; ``Client.runs`` and ``Client.submit`` return these.
+
+    Attributes are as of the last ``refresh`` or ``wait``; tables are read when asked for.
+
+    Args:
+        database: an open database.
+        settings: where checkpoints and data are.
+        record: the run.
+    """
+
+    def __init__(self, database: Database, settings: Settings, record: RunRecord) -> None:
+        self._database, self._settings, self._record = database, settings, record
+
+    @property
+    def id(self) -> int:
+        """The run's id in this database."""
+        return self._record.id
+
+    @property
+    def uid(self) -> str:
+        """The run's id in any database."""
+        return self._record.uid
+
+    @property
+    def name(self) -> str:
+        """The run's name, which several runs may share."""
+        return self._record.name
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        return self._record.seed
+
+    @property
+    def status(self) -> str:
+        """One of created, queued, running, finished, failed, interrupted and cancelled."""
+        return self._record.status.value
+
+    @property
+    def error(self) -> str | None:
+        """Why the run failed or was interrupted."""
+        return self._record.error
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration, with all defaults."""
+        return self._record.config
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} {self.name}, seed {self.seed}: {self.status}>"
+
+    def refresh(self) -> "Run":
+        """Read the run again, and return it."""
+        with self._database.session(read_only=True) as session:
+            self._record = RunRepository(session).get(self.uid)
+        return self
+
+    def wait(self, timeout_s: float | None = None) -> "Run":
+        """Wait until the run has ended, for whatever reason, and return it.
+
+        Raises:
+            TimeoutError: the run has not ended after ``timeout_s`` seconds.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self.refresh()._record.status.is_final:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(
+                    f"run {self.id} is {self.status} after {timeout_s:g} s; expected its end; "
+                    "queued runs need a server (`metafleet serve`)"
+                )
+            time.sleep(_LOOK_EVERY_S)
+        return self
+
+    def value(self, key: str) -> Any:
+        """Return the value of a key of `metafleet runs list`, such as "best" or "outer.lr".
+
+        Return None if the run has no such value.
+        """
+        return self.values((key,))[key]
+
+    def values(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Return the values of several keys, like ``value``."""
+        with self._database.session(read_only=True) as session:
+            (entry,) = with_results(session, [RunRepository(session).get(self.uid)])
+        return {key: entry.value(key) for key in keys}
+
+    def curve(self) -> Table:
+        """Return the outer steps: loss, accuracy, gradient norm, learning rate, seconds ..."""
+        with self._database.session(read_only=True) as session:
+            rows = OuterStepRepository(session).list(self.id)
+        return Table([f.name for f in fields(OuterStepRecord)], [asdict(row) for row in rows])
+
+    def evaluations(self) -> Table:
+        """Return the validations and tests, with 95 % intervals over episodes."""
+        with self._database.session(read_only=True) as session:
+            rows = EvaluationRepository(session).list(self.id)
+        return Table([f.name for f in fields(EvaluationRecord)], [asdict(row) for row in rows])
+
+    def episodes(self, split: str | None = META_TEST, label: str | None = None) -> Table:
+        """Return the loss and accuracy of each episode of the evaluations on a split.
+
+        Args:
+            split: the split; None for all.
+            label: "trained", "initialisation" or "nearest_prototype"; None for all.
+        """
+        with self._database.session(read_only=True) as session:
+            found = EpisodeResultsRepository(session).list(self.id, split=split, label=label)
+        rows = [
+            {"split": one.split, "label": one.label, "step": one.step, "episode": index}
+            | {"loss": loss, "accuracy": one.accuracies[index] if one.accuracies else None}
+            for one in found
+            for index, loss in enumerate(one.losses)
+        ]
+        return Table(_EPISODE, rows)
+
+    def learned(self) -> "LearnedModel":
+        """Return the learned model, which ``adapt`` teaches new classes.
+
+        Raises:
+            CheckpointError: the run has no checkpoint on this host.
+        """
+        # imported here: reading records needs no learning core
+        from metafleet.orchestrator.runs.learned_run import learned_by  # noqa: PLC0415
+
+        with self._database.session(read_only=True) as session:
+            evaluations = EvaluationRepository(session).list(self.id)
+        return learned_by(self._settings, self._record, evaluations, log.warning)
+
+    def tag(self, *tags: str) -> None:
+        """Add tags, by which filters such as "tags=paper" find the run."""
+        if not tags:
+            raise ConfigError("no tag given; expected one or more")
+        with self._database.session() as session:
+            RunNotes(session).add_tags(self.id, tags)
+
+    def note(self, text: str) -> None:
+        """Replace the run's note."""
+        with self._database.session() as session:
+            RunNotes(session).set_note(self.id, text)

@@ -1,0 +1,249 @@
+"""Finding, training, reading, comparing and exporting runs from Python."""
+
+import csv
+import json
+import resource
+import statistics
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+import metafleet
+from metafleet import Client, ConfigError
+from metafleet.contracts.settings import Settings
+from metafleet.db.repositories import RunRepository
+from metafleet.errors import RunNotFoundError
+from metafleet.orchestrator.cli.main import main
+from metafleet.orchestrator.client.run import Run
+from tests.paths import REPOSITORY
+from tests.runs import SINUSOID, execute
+
+SETTINGS = ("BROKER_URL", "BLOBS_URL", "DATABASE_URL", "DATA_DIR")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in SETTINGS:
+        monkeypatch.delenv(f"METAFLEET_{name}", raising=False)
+    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "elsewhere"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def client(home: Path) -> Iterator[Client]:
+    with Client(home=home) as client:
+        yield client
+
+
+@pytest.fixture
+def runs(client: Client) -> list[Run]:
+    """Two learning rates with two seeds each."""
+    found = []
+    for name, lr in (("slow", 0.0001), ("fast", 0.02)):
+        overrides = {"outer.lr": lr}
+        found += client.train(
+            SINUSOID, overrides=overrides, seeds=[1, 2], name=name, in_process=True
+        )
+    return found
+
+
+def test_runs_are_trained_found_and_read(client: Client, runs: list[Run]) -> None:
+    assert [run.status for run in runs] == ["finished"] * 4
+    assert [(run.name, run.seed) for run in client.runs(where="outer.lr<0.01", sort="seed")] == [
+        ("slow", 1),
+        ("slow", 2),
+    ]
+    assert client.run("latest").uid == client.run(4).uid == client.run(runs[3].uid).uid
+    run = runs[0]
+    curve = run.curve()
+    assert curve["step"] == list(range(1, 13)) and len(curve) == 12
+    assert run.value("outer.lr") == run.config["outer"]["lr"] == 0.0001
+    (judged,) = [
+        e for e in run.evaluations() if (e["split"], e["label"]) == ("meta_test", "trained")
+    ]
+    episodes = run.episodes(label="trained")
+    assert episodes["episode"] == list(range(10)) and episodes["accuracy"] == [None] * 10
+    assert statistics.fmean(episodes["loss"]) == pytest.approx(judged["loss"], rel=1e-12)
+    assert judged["loss"] == run.value("test")
+    assert len(run.episodes()) == 20  # the untrained learner as well
+    assert curve.to_arrow().column("loss").to_pylist() == curve["loss"]
+    with pytest.raises(KeyError, match="expected one of step, loss"):
+        curve["steps"]
+
+
+def test_training_again_gives_the_same_bits(client: Client, runs: list[Run]) -> None:
+    (again,) = client.train(runs[0].config, seeds=[1], in_process=True)
+
+    assert again.value("checkpoint") == runs[0].value("checkpoint")
+    assert again.curve()["loss"] == runs[0].curve()["loss"]
+
+
+def test_groups_are_compared(client: Client, runs: list[Run]) -> None:
+    found = client.compare("slow", "fast")
+
+    (contrast,) = found.contrasts
+    assert contrast.of_episodes is not None and contrast.of_episodes.n == 20
+    assert contrast.of_seeds is not None and contrast.of_seeds.n == 2
+    assert found.keys == {"outer.lr": (0.0001, 0.02)}
+
+
+def test_tags_and_notes_are_kept(client: Client, runs: list[Run]) -> None:
+    runs[1].tag("paper")
+    runs[1].note("figure 2")
+
+    assert [run.uid for run in client.runs(where="tags=paper and note~figure")] == [runs[1].uid]
+    with pytest.raises(ConfigError, match="no tag given"):
+        runs[1].tag()
+
+
+def test_a_queued_run_is_waited_for(client: Client, home: Path) -> None:
+    (run,) = client.submit(SINUSOID, overrides={"outer": {"steps": 2}}, priority=3)
+
+    assert (run.status, run.value("priority"), run.value("outer.steps")) == ("queued", 3, 2)
+    with pytest.raises(TimeoutError, match=r"is queued after 0 s.*metafleet serve"):
+        run.wait(timeout_s=0)
+    settings = replace(
+        Settings.load({"METAFLEET_HOME": str(home)}), database_url=f"sqlite:///{home}/metafleet.db"
+    )
+    with client._database.session(read_only=True) as session:
+        record = RunRepository(session).get(run.id)
+    thread = threading.Thread(target=execute, args=(settings, record), kwargs={"in_process": True})
+    thread.start()
+    assert run.wait(timeout_s=60).status == "finished"
+    thread.join()
+
+
+def test_a_learned_model_adapts(client: Client) -> None:
+    (run,) = client.train(
+        "glyphs-protonet",
+        overrides={
+            "outer": {"steps": 1, "meta_batch_size": 1},
+            "model.channels": 4,
+            "validation.every": 0,
+            "test": {"episodes": 2, "baselines": False},
+        },
+        in_process=True,
+    )
+
+    assert isinstance(run.learned(), metafleet.LearnedModel)
+
+
+def test_what_is_wrong_is_refused_and_nothing_is_recorded(client: Client) -> None:
+    with pytest.raises(ConfigError, match=r"outer\.lrs"):
+        client.submit("sinusoid-maml", overrides={"outer.lrs": 1})
+    with pytest.raises(ConfigError, match="no experiment 'sinusoid-mamml'"):
+        client.train("sinusoid-mamml")
+    with pytest.raises(ConfigError, match="stands for the newest run"):
+        client.submit("sinusoid-maml", name="latest")
+    with pytest.raises(ConfigError, match="seed"):
+        client.submit("sinusoid-maml", seeds=[1, -1])
+    with pytest.raises(RunNotFoundError):
+        client.run()
+    assert client.runs() == []
+
+
+@pytest.mark.parametrize("file_format", ["csv", "jsonl", "parquet"])
+def test_exported_rows_are_those_of_the_tables(
+    client: Client, runs: list[Run], home: Path, tmp_path: Path, file_format: str
+) -> None:
+    runs[0].tag("paper", "v2")
+    folder = tmp_path / "results"
+    arguments = ["--where", "name=slow", "--output", str(folder), "--format", file_format]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAFLEET_HOME", str(home))
+        assert main(["runs", "export", *arguments]) == 0
+
+    def read(name: str) -> list[dict[str, object]]:
+        path = folder / f"{name}.{file_format}"
+        if file_format == "csv":
+            with path.open(newline="") as file:
+                return list(csv.DictReader(file))
+        if file_format == "jsonl":
+            return [json.loads(line) for line in path.read_text().splitlines()]
+        return parquet.read_table(path).to_pylist()
+
+    exported = {row["uid"]: row for row in read("runs")}
+    assert exported.keys() == {runs[0].uid, runs[1].uid}
+    row = exported[runs[0].uid]
+    assert json.loads(str(row["config"])) == runs[0].config and row["tags"] == "paper v2"
+    assert float(str(row["test"])) == runs[0].value("test")
+    for name, table in (("steps", runs[1].curve()), ("episodes", runs[1].episodes(split=None))):
+        rows = [row for row in read(name) if row["run"] == runs[1].uid]
+        assert [float(str(row["loss"])) for row in rows] == table["loss"]
+    assert len(read("evaluations")) == 2 * len(runs[0].evaluations())
+
+
+def test_a_full_disk_leaves_the_earlier_files(
+    runs: list[Run],
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("METAFLEET_HOME", str(home))
+    folder = tmp_path / "results"
+    assert main(["runs", "export", "1", "--output", str(folder)]) == 0
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    capsys.readouterr()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        from metafleet.orchestrator.client.exporting import export_runs
+
+        with pytest.raises(ConfigError, match=r"cannot be written \(File too large\); make room"):
+            export_runs(runs[:1], folder, "csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "expected runs, or --where FILTER"),
+        (["1", "--where", "seed=1"], "expected runs, or --where FILTER"),
+        (["--where", "seed=9"], "no run matches"),
+        (["nowhere"], "no run 'nowhere'"),
+    ],
+)
+def test_a_wrong_export_is_refused(
+    runs: list[Run],
+    home: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("METAFLEET_HOME", str(home))
+
+    assert main(["runs", "export", *arguments, "--output", str(tmp_path / "x")]) != 0
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_table_is_shown_in_a_notebook(client: Client, runs: list[Run]) -> None:
+    shown = runs[0].curve()._repr_html_()
+
+    assert shown.count("<tr>") == 13 and "<th>loss</th>" in shown
+    assert runs[0].evaluations()._repr_html_().count("&lt;") == 0
+
+
+def test_the_notebook_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METAFLEET_HOME", str(home))
+    notebook = json.loads((REPOSITORY / "examples" / "runs.ipynb").read_text())
+    names: dict[str, object] = {}
+
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            exec("".join(cell["source"]), names)
+    assert names["episodes"] is not None
+    with Client(home=home) as client:
+        (tagged,) = client.runs(where="tags=paper")
+        assert tagged.name == "lr-0.01"
