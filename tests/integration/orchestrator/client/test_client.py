@@ -18,6 +18,7 @@ from metafleet.contracts.settings import Settings
 from metafleet.db.repositories import RunRepository
 from metafleet.errors import RunNotFoundError
 from metafleet.orchestrator.cli.main import main
+from metafleet.orchestrator.client.exporting import export_runs
 from metafleet.orchestrator.client.run import Run
 from tests.paths import REPOSITORY
 from tests.runs import SINUSOID, execute
@@ -51,6 +52,13 @@ def runs(client: Client) -> list[Run]:
     return found
 
 
+@pytest.fixture
+def exporting(runs: list[Run], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder to export the runs to; it is not there yet."""
+    monkeypatch.setenv("METAFLEET_HOME", str(home))
+    return tmp_path / "results"
+
+
 def test_runs_are_trained_found_and_read(client: Client, runs: list[Run]) -> None:
     assert [run.status for run in runs] == ["finished"] * 4
     assert [(run.name, run.seed) for run in client.runs(where="outer.lr<0.01", sort="seed")] == [
@@ -62,9 +70,8 @@ def test_runs_are_trained_found_and_read(client: Client, runs: list[Run]) -> Non
     curve = run.curve()
     assert curve["step"] == list(range(1, 13)) and len(curve) == 12
     assert run.value("outer.lr") == run.config["outer"]["lr"] == 0.0001
-    (judged,) = [
-        e for e in run.evaluations() if (e["split"], e["label"]) == ("meta_test", "trained")
-    ]
+    tests = [e for e in run.evaluations() if e["split"] == "meta_test"]
+    (judged,) = [e for e in tests if e["label"] == "trained"]
     episodes = run.episodes(label="trained")
     assert episodes["episode"] == list(range(10)) and episodes["accuracy"] == [None] * 10
     assert statistics.fmean(episodes["loss"]) == pytest.approx(judged["loss"], rel=1e-12)
@@ -178,22 +185,15 @@ def test_exported_rows_are_those_of_the_tables(
 
 
 def test_a_full_disk_leaves_the_earlier_files(
-    runs: list[Run],
-    home: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    runs: list[Run], exporting: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("METAFLEET_HOME", str(home))
-    folder = tmp_path / "results"
+    folder = exporting
     assert main(["runs", "export", "1", "--output", str(folder)]) == 0
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     capsys.readouterr()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        from metafleet.orchestrator.client.exporting import export_runs
-
         with pytest.raises(ConfigError, match=r"cannot be written \(File too large\); make room"):
             export_runs(runs[:1], folder, "csv")
     finally:
@@ -211,20 +211,12 @@ def test_a_full_disk_leaves_the_earlier_files(
     ],
 )
 def test_a_wrong_export_is_refused(
-    runs: list[Run],
-    home: Path,
-    tmp_path: Path,
-    arguments: list[str],
-    said: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    exporting: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("METAFLEET_HOME", str(home))
-
-    assert main(["runs", "export", *arguments, "--output", str(tmp_path / "x")]) != 0
+    assert main(["runs", "export", *arguments, "--output", str(exporting)]) != 0
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
-    assert not (tmp_path / "x").exists()
+    assert not exporting.exists()
 
 
 def test_a_table_is_shown_in_a_notebook(client: Client, runs: list[Run]) -> None:
