@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from metafleet.models.conv4 import Conv4, Conv4Options
     from metafleet.models.mlp import Mlp, MlpOptions
     from metafleet.models.registry import MODELS, model_factory
-    from metafleet.orchestrator.client.client import Client
+    from metafleet.orchestrator.client.client import Client as Client  # see _OF_FLEET
     from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
     from metafleet.problem import Problem
     from metafleet.reduction import TreeReducer
@@ -67,7 +67,6 @@ __all__ = [
     "Adapted",
     "AdaptedModel",
     "BatchStep",
-    "Client",
     "ConfigError",
     "Conv4",
     "Conv4Options",
@@ -179,7 +178,6 @@ _NAMES = {
         "MODELS",
         "model_factory",
     ),
-    "metafleet.orchestrator.client.client": ("Client",),
     "metafleet.params": (
         "MetaState",
         "Params",
@@ -211,13 +209,23 @@ _NAMES = {
         "WorkloadSpec",
     ),
 }
-_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+_OF_FLEET = {"Client": "metafleet.orchestrator.client.client"}
+"""Public names that need the extra ``fleet``, so that ``import *`` leaves them out."""
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names} | _OF_FLEET
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    try:
+        module = importlib.import_module(_MODULE_OF[name])
+    except ModuleNotFoundError as error:
+        if name not in _OF_FLEET:
+            raise
+        raise ImportError(
+            f"metafleet.{name} needs {error.name}; pip install 'metafleet[fleet]'"
+        ) from error
+    value = getattr(module, name)
     globals()[name] = value
     return value

@@ -13,7 +13,7 @@ class Blocked:
     names = {names!r}
     def find_spec(self, name, path=None, target=None):
         if name in self.names:
-            raise ImportError(f"{{name}} is blocked")
+            raise ModuleNotFoundError(f"{{name}} is blocked", name=name)
 
 sys.meta_path.insert(0, Blocked())
 import metafleet
@@ -76,6 +76,26 @@ def test_the_core_imports_where_only_torch_and_numpy_are_installed() -> None:
     assert done.stdout.strip() == "True []", done.stderr
 
 
+def test_the_client_says_what_it_needs_where_only_the_core_is_installed() -> None:
+    words = FOREIGN - {name for name in FOREIGN if name.startswith("metafleet.")}
+    ask = """
+try:
+    metafleet.Client
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK.format(names=words) + ask],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout == ("metafleet.Client needs sqlalchemy; pip install 'metafleet[fleet]'\n"), (
+        done.stderr
+    )
+
+
 def test_a_script_meta_learns_where_only_what_the_core_requires_is_installed() -> None:
     done = subprocess.run(
         [sys.executable, "-c", (BLOCK + LEARN).format(names=FOREIGN - {"safetensors"})],
@@ -114,7 +134,7 @@ def test_all_public_names_exist_and_are_sorted() -> None:
             "builtins",
             "types",
         )
-    assert set(metafleet._MODULE_OF) == set(metafleet.__all__)
+    assert set(metafleet._MODULE_OF) == {*metafleet.__all__, *metafleet._OF_FLEET}
 
 
 def test_every_module_imports_alone() -> None:

@@ -11,6 +11,8 @@ from tests.pages import PAGES
 from tests.pages.api import THEMES
 from tests.paths import REPOSITORY
 
+PUBLIC = (*metafleet.__all__, *metafleet._OF_FLEET)
+
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_generated_page_is_that_of_the_code(page: Path) -> None:
@@ -18,10 +20,10 @@ def test_a_generated_page_is_that_of_the_code(page: Path) -> None:
 
 
 def test_every_public_name_has_a_theme() -> None:
-    assert sorted(sum(THEMES.values(), ())) == sorted(metafleet.__all__)
+    assert sorted(sum(THEMES.values(), ())) == sorted(PUBLIC)
 
 
-@pytest.mark.parametrize("name", metafleet.__all__)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_and_method_has_a_docstring(name: str) -> None:
     value = getattr(metafleet, name)
     if not (inspect.isclass(value) or inspect.isfunction(value)):
