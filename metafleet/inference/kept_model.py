@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.calibration.calibration import Calibration
+from metafleet.data.importing.class_names import is_printable
 from metafleet.errors import MetafleetError, ModelError
 from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.kept_encoders import use_kept_files
@@ -166,6 +167,9 @@ def _classes_of(values: Any) -> dict[str, int]:
     classes = {str(name): int(n) for name, n in values}
     if len(classes) != len(values) or len(classes) == 1:
         raise ValueError(f"{len(values)} classes")
+    for name in classes:
+        if not is_printable(name):  # it could control the terminal
+            raise ValueError(f"class {name!r:.60} is not printable")
     if min(classes.values(), default=0) < 0:  # 0: a class that is known by its name alone
         raise ValueError(f"a class of {min(classes.values())} examples")
     return classes

@@ -101,7 +101,7 @@ def blended_weights(
     # a negative multiplier would prefer the wrong names
     alpha = options.text_init * own.mean().clamp(min=0.0) * torch.ones_like(own)
     prototypes = classes.T @ features
-    step = 4.0 / _largest_eigenvalue(features)
+    step = 4.0 / _largest_eigenvalue(features).clamp(min=_TINY)
     text_step = 4.0 / similar.square().sum(dim=0).max().clamp(min=_TINY)
     for number in range(1, options.steps + 1):
         excess = _excess(features, prototypes, alpha * similar, classes)

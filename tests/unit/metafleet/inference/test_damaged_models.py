@@ -175,6 +175,10 @@ BROKEN = {
         lambda f: _edit(f, classes=[["cat", float("inf")], ["dog", 2], ["eel", 2]]),
         "damaged, or no model of ours",
     ),
+    "a class that controls the terminal": (
+        lambda f: _edit(f, classes=[["\x1b]0;cat\a", 2], ["dog", 2], ["eel", 2]]),
+        "is not printable",
+    ),
     "a class of fewer than no examples": (
         lambda f: _edit(f, classes=[["cat", -1], ["dog", 2], ["eel", 2]]),
         "a class of -1 examples",

@@ -231,6 +231,14 @@ def shares_right(name: str, shots: int, n_episodes: int = 15, **options: Any) ->
     return right / total
 
 
+def test_lp_plus_plus_of_examples_without_features_is_finite() -> None:
+    classes = torch.eye(2, dtype=torch.float64).repeat_interleave(2, dim=0)
+    nothing = torch.zeros(4, 3, dtype=torch.float64)
+    texts = torch.eye(3, dtype=torch.float64)[:2]
+
+    assert blended_weights(nothing, classes, texts, LpPlusPlusOptions()).isfinite().all()
+
+
 def test_names_are_right_without_examples_and_examples_improve_on_them() -> None:
     zero_shot = shares_right("zero_shot", 1)
     assert zero_shot > 0.5  # 0.25 by chance
