@@ -77,9 +77,10 @@ def check_free(folder: Path, *, force: bool) -> None:
 def _kept_names(header: Mapping[str, Any]) -> set[str]:
     """Return the names of the copies of encoders' weights; none if the header is damaged."""
     try:
-        return {str(it["file"]) for it in header.get("encoder_files", {}).values()}
+        names = {str(it["file"]) for it in header.get("encoder_files", {}).values()}
     except (AttributeError, TypeError, KeyError):
         return set()
+    return {name for name in names if name.startswith("encoder-")}
 
 
 def _find_ours(path: Path) -> dict[str, Any] | None:

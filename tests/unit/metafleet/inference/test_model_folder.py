@@ -120,6 +120,18 @@ def test_a_model_folder_with_other_files_is_never_replaced(saved: Path) -> None:
     assert files_of(saved) == before
 
 
+def test_a_description_cannot_name_other_files_as_its_own(saved: Path) -> None:
+    (saved / "thesis.txt").write_text("mine")
+    path = saved / "model.json"
+    files = {"0" * 64: {"file": "thesis.txt", "bytes": 4, "sha256": ""}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "encoder_files": files}))
+
+    with pytest.raises(ModelError, match=r"holds 'thesis\.txt' as well, so it is left alone"):
+        learned("image").save(saved, force=True)
+
+    assert (saved / "thesis.txt").read_text() == "mine"
+
+
 def test_a_full_disk_leaves_nothing_new_and_keeps_what_was_there(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
