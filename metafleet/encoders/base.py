@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from metafleet.encoders.runtime import one_thread_a_call
 from metafleet.encoders.weights import PackagedFile
 from metafleet.errors import ConfigError, DataError, MetafleetError
 
@@ -87,6 +88,17 @@ class PretrainedEncoder(ABC):
         lacking = self.batch_items - len(items)
         full = items if lacking == 0 else np.concatenate([items, np.repeat(items[-1:], lacking, 0)])
         return self._encoded(full)[: len(items)]
+
+    def encode_all(self, items: Array) -> Array:
+        """Encode 1 or more items, in batches and with one thread per call.
+
+        Raises:
+            DataError: for the same reasons as ``encode_part``.
+        """
+        size = self.batch_items
+        with one_thread_a_call():
+            parts = [self.encode_part(items[i : i + size]) for i in range(0, len(items), size)]
+        return np.concatenate(parts)
 
     def _encoded(self, items: Array) -> Array:
         """Return ``encode(items)``; convert errors of libraries to one-line errors."""

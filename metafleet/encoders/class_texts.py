@@ -107,10 +107,7 @@ def _encode(tower: PretrainedEncoder, texts: Sequence[str]) -> Array:
                 "prompt or the name of the class"
             )
         row[: len(data)] = data
-    size = tower.batch_items
-    return np.concatenate(
-        [tower.encode_part(items[start : start + size]) for start in range(0, len(items), size)]
-    )
+    return tower.encode_all(items)
 
 
 def _padded(data: Array, n_bytes: int) -> Array:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from metafleet.encoders.base import Array, PretrainedEncoder
@@ -40,10 +39,7 @@ class Frames(PretrainedEncoder):
 
     def encode(self, items: Array) -> Array:
         """Encode clips uint8 [n, frames, channels, side, side]."""
-        flat = items.reshape(-1, *items.shape[2:])
-        size = self._encoder.batch_items
-        parts = [flat[start : start + size] for start in range(0, len(flat), size)]
-        rows = np.concatenate([self._encoder.encode_part(part) for part in parts])
+        rows = self._encoder.encode_all(items.reshape(-1, *items.shape[2:]))
         found: Array = rows.reshape(*items.shape[:2], -1).mean(axis=1)
         return found
 

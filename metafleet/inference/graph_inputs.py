@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from metafleet.data.decoding.features import encoder_of, reading_options
 from metafleet.data.decoding.registry import get_decoder
-from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.base import Array
 from metafleet.encoders.graph_part import ANY, GraphPart
-from metafleet.encoders.runtime import one_thread_a_call
 from metafleet.errors import ConfigError, ModelError
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.input_spec import InputSpec
@@ -115,8 +114,7 @@ class EncodedModality:
         """Draw decoded items; the model's input is what ``predict`` computes for them."""
         seed = int(torch.randint(1 << 30, (1,), generator=generator))
         items = _random_items(n, self._item_dtype, self._item_shape, np.random.default_rng(seed))
-        with one_thread_a_call():
-            features = _encode(self._encoder, items).astype(self._storage)
+        features = self._encoder.encode_all(items).astype(self._storage)
         inputs = dict(zip(self.takes, self._part.prepare(items), strict=True))
         return inputs, torch.from_numpy(features.astype(np.float32))
 
@@ -170,12 +168,6 @@ def _random_items(
     if dtype == np.uint8:
         return rng.integers(0, 256, (n, *shape), np.uint8)
     return rng.uniform(-0.5, 0.5, (n, *shape)).astype(dtype)
-
-
-def _encode(encoder: PretrainedEncoder, items: Array) -> Array:
-    size = encoder.batch_items
-    parts = [encoder.encode_part(items[i : i + size]) for i in range(0, len(items), size)]
-    return np.concatenate(parts)
 
 
 def dynamic_axes(modality: GraphModality) -> tuple[dict[int, Any], ...]:

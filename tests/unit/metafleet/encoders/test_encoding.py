@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from metafleet.encoders import encoding
 from metafleet.encoders.base import PretrainedEncoder
@@ -57,6 +58,28 @@ def test_chosen_rows_get_their_own_features_in_order() -> None:
 
     assert list(found) == [0, 2, 3, 7, 8, 9]
     assert found == {n: [items[n].sum(), 3.0] for n in found}
+
+
+def test_all_items_are_encoded_in_full_batches_with_one_thread_a_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder, items = _Sums(), np.random.default_rng(2).random((6, 3)).astype(np.float32)
+    encode, n_threads = encoder.encode, list[int]()
+
+    def encode_and_note(batch: Any) -> Any:
+        n_threads.append(torch.get_num_threads())
+        return encode(batch)
+
+    monkeypatch.setattr(encoder, "encode", encode_and_note)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+
+    found = encoder.encode_all(items)
+
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
+    assert n_threads == [1, 1]
+    np.testing.assert_allclose(found[:, 0], items.sum(1), rtol=1e-6)
 
 
 def test_what_a_store_has_is_not_encoded_again(tmp_path: Path) -> None:
