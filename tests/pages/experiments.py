@@ -9,14 +9,16 @@ from tests.paths import REPOSITORY
 FOLDER = REPOSITORY / "experiments"
 _HEAD = """# Experiments
 
-Each file is ready to run: `metafleet submit experiments/demo.toml`. Copy one to make your own; the
-[configuration](../docs/reference/configuration.md) lists every key and option.
+Each file describes an experiment and is ready to run, for example with `metafleet submit
+experiments/demo.toml`. To make an experiment of your own, copy a file and change it.
+[Configuration](../docs/reference/configuration.md) lists every key and option.
 
 `make pages` writes this page from the files.
 """
 _PAPER = """## Published set-ups
 
-[Results](../docs/reference/results.md) compares what they reach with the published figures.
+These files repeat experiments from papers. [Results](../docs/reference/results.md) compares the
+accuracies and errors that we measured with the published ones.
 """
 
 

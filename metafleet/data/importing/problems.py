@@ -14,7 +14,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "unreadable-file": "a manifest, archive or folder cannot be opened or is damaged",
         "missing-package": "a package that this layout or suffix needs is not installed",
         # manifests
-        "not-utf8": "a text, a name or a line of a manifest is not UTF-8",
+        "not-utf8": "a text, the name of a file or class, or a line of a manifest is not UTF-8",
         "bad-line": "a line is not a JSON object, or has more or fewer fields than the header",
         "duplicate-column": "two columns of a header have the same name",
         "unknown-column": "an option names a column that does not exist",
@@ -24,16 +24,18 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "no-file-column": "no column contains files, texts or numbers",
         "bad-manifest": "a JSON file does not have the content that its layout requires",
         # rows
-        "empty-label": "a row has no class, or one of its several labels is empty",
+        "empty-label": "a row has no class; or a row has several labels, one of which is empty",
         "bad-label": "the class of a row is not a text, a number or a truth value",
         "empty-item": "a row has no modality at all",
         "unknown-split": "a split is not train, val or test",
         "missing-file": "a file does not exist",
-        "outside-folder": "a path or member leads out of the folder",
+        "outside-folder": "a path leads out of the folder or out of the archive",
         "empty-file": "a file has 0 bytes",
         "unknown-type": "no decoder reads files with this suffix",
         "mixed-types": "a column, or an item of a class's folder, has files of different kinds",
-        "duplicate-file": "two rows name the same file, or two members of a sample one modality",
+        "duplicate-file": (
+            "two rows name the same file, or two members of a sample have the same modality"
+        ),
         "bad-number": "a cell of a table is not a number, or not finite",
         # archives
         "refused-member": "an archive contains a pickle, link or device",
