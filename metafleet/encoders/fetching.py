@@ -85,7 +85,8 @@ def _of_hub(encoder: str, model: str, commit: str) -> Path:
         raise DataMissingError(
             f"encoder {encoder!r} is not on this machine, and may not be downloaded here; prepare "
             "the data first (`metafleet data prepare` or `data import`) without "
-            "METAFLEET_FETCH_WEIGHTS=never, or set METAFLEET_FETCH_WEIGHTS=always"
+            "METAFLEET_FETCH_WEIGHTS=never, or set METAFLEET_FETCH_WEIGHTS=always (workers ignore "
+            "it)"
         )
     hub.utils.logging.set_verbosity(logging.CRITICAL)  # the error below says what went wrong
     try:
