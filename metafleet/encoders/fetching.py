@@ -44,6 +44,25 @@ def fetching(is_allowed: bool) -> Iterator[None]:
         allow_fetching(before)
 
 
+def path_of(encoder: str, place: str) -> Path:
+    """Return the path in an encoder's name, which may not exist.
+
+    Raises:
+        ConfigError: it cannot be a path.
+    """
+    try:
+        path = Path(place).expanduser()
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return path
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, an unknown user
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"encoder {encoder!r:.80}: {place!r:.80} cannot be a path ({reason}); correct it"
+        ) from error
+    return path
+
+
 def find_folder(encoder: str, place: str) -> Path:
     """Return the folder of a model.
 
@@ -52,11 +71,11 @@ def find_folder(encoder: str, place: str) -> Path:
         place: a path, or "owner/name@COMMIT" for a model of the hub.
 
     Raises:
-        ConfigError: ``place`` names a model of the hub without its commit.
+        ConfigError: ``place`` names a model of the hub without its commit, or cannot be a path.
         DataMissingError: the folder does not exist, or the model is not on this machine and
             cannot be downloaded.
     """
-    path = Path(place).expanduser()
+    path = path_of(encoder, place)
     if path.is_dir():
         return path
     found = _HUB.fullmatch(place)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.fetching import path_of
 from metafleet.encoders.graph_part import FixedGraph, GraphPart, PartInput, Pooling
 from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.model_folder import require_bytes
@@ -95,7 +96,7 @@ class OnnxModel(PretrainedEncoder):
 
     def __init__(self, name: str, place: str, kind: str, pooling: str = "") -> None:
         self.name, self.kinds, self._pooling = name, frozenset((kind,)), pooling
-        self._path, self._first = Path(place).expanduser(), FirstDigests()
+        self._path, self._first = path_of(name, place), FirstDigests()
         if pooling:
             choose_pooling(name, pooling, _POOLINGS)
 

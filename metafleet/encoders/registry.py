@@ -3,10 +3,10 @@
 import functools
 import threading
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 
 from metafleet.encoders.base import PretrainedEncoder
 from metafleet.encoders.efficientnet_lite import EfficientNetLite0
+from metafleet.encoders.fetching import path_of
 from metafleet.encoders.hf_images import HfImages
 from metafleet.encoders.hf_sounds import HfSounds
 from metafleet.encoders.hf_texts import HfTexts
@@ -98,4 +98,4 @@ def _make(name: str, kind: str, pooling: str) -> PretrainedEncoder:
 def is_elsewhere(name: str) -> bool:
     """Return whether an encoder is read from a path that does not exist on this machine."""
     source, _, place = name.partition(":")
-    return source in LOADERS and not Path(place).expanduser().exists()
+    return source in LOADERS and not path_of(name, place).exists()

@@ -100,7 +100,9 @@ class SentenceEncoder(PretrainedEncoder):
         most = self._model.max_seq_length
         if most is None or most == math.inf:  # static vectors take texts of any length
             return 0
-        found = self._counting(read_texts(items))["input_ids"]
+        model = self._model  # which may put a prompt before each text
+        prompt = model.prompts.get(model.default_prompt_name) or ""
+        found = self._counting([prompt + text for text in read_texts(items)])["input_ids"]
         return sum(len(ids) > most for ids in found)
 
     @loaded_once

@@ -10,7 +10,7 @@ import pytest
 
 from metafleet.encoders.fetching import allow_fetching, fetching, find_folder, may_fetch
 from metafleet.encoders.registry import get_encoder
-from metafleet.errors import DataMissingError
+from metafleet.errors import DataMissingError, MetafleetError
 from tests.unit.metafleet.encoders import tiny_models as tiny
 
 _COMMIT = "0123456789abcdef" * 2 + "01234567"
@@ -95,6 +95,16 @@ def test_a_downloaded_model_is_found_by_the_library_itself(
     (snapshot / "config.json").unlink()  # as after an interrupted download
     with pytest.raises(DataMissingError, match="may not be downloaded here"):
         find_folder("hf:x", _PLACE)
+
+
+@pytest.mark.parametrize("source", ["hf", "onnx"])
+@pytest.mark.parametrize("place", ["a" * 5_000, "a\0b", "~no-such-user/model"])
+def test_what_cannot_be_a_path_is_one_line(source: str, place: str) -> None:
+    with pytest.raises(MetafleetError) as caught:
+        get_encoder(f"{source}:{place}", kind="image").identity()
+
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,3 +101,15 @@ def test_a_class_that_is_not_of_the_library_is_refused_before_the_library_reads_
 
     with pytest.raises(ConfigError, match=r"modules\.json names the class .* is never run"):
         get_encoder(f"st:{folder}", kind="text").n_features((4096,))
+
+
+def test_a_text_is_counted_with_the_prompt_before_it(tmp_path: Path) -> None:
+    folder = tiny.write_sentences(tmp_path)
+    path = folder / "config_sentence_transformers.json"
+    values = json.loads(path.read_text())
+    prompt = {"prompts": {"query": "rain in paris "}, "default_prompt_name": "query"}
+    path.write_text(json.dumps(values | prompt))
+
+    encoder = get_encoder(f"st:{folder}", kind="text")
+
+    assert encoder.too_long(tiny.texts("sun " * 8, "sun " * 7)) == 1  # of 12, two are the ends
