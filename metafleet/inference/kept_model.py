@@ -1,10 +1,9 @@
 """The content of a model's folder, in a form common to all models."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from metafleet.calibration.calibration import Calibration
 from metafleet.data.importing.class_names import is_printable
@@ -17,7 +16,11 @@ from metafleet.inference.provenance import Provenance
 from metafleet.inference.requirements import Needs
 from metafleet.inference.state_layout import expected_layout
 from metafleet.learners.base import Learner
+from metafleet.options import is_finite_number
 from metafleet.params import MetaState, Params, flatten_state, named, parted, unflatten_state
+
+_MOST_EXAMPLES: Final = 1 << 40
+"""Maximum examples of a class in a header; a larger number means damage and would overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def _difficulty_of(header: Mapping[str, Any]) -> float | None:
     found = header.get("difficulty")  # older models have none
     if found is None:
         return None
-    if not isinstance(found, int | float) or not math.isfinite(found):
+    if not is_finite_number(found):
         raise ValueError(f"difficulty {found!r:.40}")
     return float(found)
 
@@ -167,9 +170,9 @@ def _classes_of(values: Any) -> dict[str, int]:
     classes = {str(name): int(n) for name, n in values}
     if len(classes) != len(values) or len(classes) == 1:
         raise ValueError(f"{len(values)} classes")
-    for name in classes:
+    for name, n in classes.items():
         if not is_printable(name):  # it could control the terminal
             raise ValueError(f"class {name!r:.60} is not printable")
-    if min(classes.values(), default=0) < 0:  # 0: a class that is known by its name alone
-        raise ValueError(f"a class of {min(classes.values())} examples")
+        if not 0 <= n <= _MOST_EXAMPLES:  # 0: a class that is known by its name alone
+            raise ValueError(f"class {name!r:.60} of {n!s:.20} examples")
     return classes

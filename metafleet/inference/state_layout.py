@@ -25,7 +25,7 @@ def expected_layout(learner: Learner) -> Mapping[str, TensorLayout]:
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):  # a user's module has real tensors
             return layout_of(learner.init_state(0))
-    except (RuntimeError, OverflowError) as error:
+    except (RuntimeError, OverflowError, TypeError) as error:  # TypeError: a size of 2**63
         first = next(iter(str(error).splitlines()), "")
         raise ModelError(
             f"its description describes a network that cannot be ({first:.100})"

@@ -181,7 +181,16 @@ BROKEN = {
     ),
     "a class of fewer than no examples": (
         lambda f: _edit(f, classes=[["cat", -1], ["dog", 2], ["eel", 2]]),
-        "a class of -1 examples",
+        "class 'cat' of -1 examples",
+    ),
+    "a class of endless examples": (
+        lambda f: _edit(f, classes=[["cat", 10**400], ["dog", 2], ["eel", 2]]),
+        "is damaged",
+    ),
+    "an endless difficulty": (lambda f: _edit(f, difficulty=10**400), "difficulty 1000"),
+    "a layer of 2**63 numbers": (
+        lambda f: _blueprint(f, model={**CONV, "channels": 2**63}),
+        "describes a network that cannot be",
     ),
     "a size of several lines": (
         lambda f: _edit(f, tensors={"bytes": "a\nb", "sha256": ""}),
