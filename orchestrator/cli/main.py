@@ -28,6 +28,9 @@ _COMMANDS = {
         "metafleet.orchestrator.cli.demo:demo", "Meta-train on a small local fleet."
     ),
     "submit": LazyCommand("metafleet.orchestrator.cli.submit:submit", "Run an experiment file."),
+    "sweep": LazyCommand(
+        "metafleet.orchestrator.cli.sweep:sweep", "Try many configurations and test the best."
+    ),
     "serve": LazyCommand(
         "metafleet.orchestrator.cli.serve:serve", "Execute queued runs until Ctrl-C."
     ),

@@ -35,6 +35,8 @@ from metafleet.splits import META_TEST, META_VAL
 
 _MOST_KEYS: Final = 20
 _WIDEST_VALUE: Final = 40
+_EPISODES: Final = 600
+"""Number of episodes for runs that were not tested and whose configuration has no test."""
 
 
 @click.command("compare")
@@ -109,7 +111,7 @@ def _evaluate(
     for entry in entries:
         section = "test" if split == META_TEST else "validation"
         known = entry.results.get(RESULT_OF[split])
-        episodes = known.episodes if known else entry.run.config[section]["episodes"]
+        episodes = known.episodes if known else entry.run.config[section]["episodes"] or _EPISODES
         with watching(has_steps=False) as observer:
             evaluate_run(
                 database,

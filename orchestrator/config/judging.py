@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from metafleet.orchestrator.config.section import MOST, Section
 
@@ -34,9 +34,16 @@ class FinalTestSection(Section):
     """The test after training.
 
     Attributes:
-        episodes: number of test episodes, >= 2.
+        episodes: number of test episodes, >= 2; 0 for no test.
         baselines: also evaluate chance, nearest prototypes and the initialisation.
     """
 
-    episodes: int = Field(default=600, ge=2, le=MOST)
+    episodes: int = Field(default=600, ge=0, le=MOST)
     baselines: bool = True
+
+    @field_validator("episodes")
+    @classmethod
+    def _check_episodes(cls, episodes: int) -> int:
+        if episodes == 1:
+            raise ValueError("expected an integer >= 2, or 0 for no test")
+        return episodes

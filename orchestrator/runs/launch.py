@@ -20,6 +20,7 @@ from metafleet.db.records import NewRun, RunRecord, RunStatus
 from metafleet.db.repositories import (
     JobRepository,
     OuterStepRepository,
+    RunNotes,
     RunRepository,
     ServerRepository,
 )
@@ -106,11 +107,13 @@ def create_runs(  # noqa: PLR0913 - what the runs are made of
     name: str | None = None,
     queue: Queueing | None = None,
     parent_uid: str | None = None,
+    tags: Sequence[str] = (),
 ) -> list[RunRecord]:
     """Check that the experiment can be built, then record one run for each seed.
 
     If ``queue.detached``, the runs wait for a server; otherwise the caller must execute them. If
-    the configuration of another run was changed, ``parent_uid`` is the uid of that run.
+    the configuration of another run was changed, ``parent_uid`` is the uid of that run. Each run
+    gets ``tags``.
 
     Raises:
         ConfigError: model, learner and data do not fit together; nothing was recorded.
@@ -134,7 +137,7 @@ def create_runs(  # noqa: PLR0913 - what the runs are made of
     _require_one_space(workload, config, encoders)
     with database.session() as session:
         repository = RunRepository(session)
-        return [
+        found = [
             repository.add(
                 NewRun(
                     experiment=config.name,
@@ -155,6 +158,9 @@ def create_runs(  # noqa: PLR0913 - what the runs are made of
             )
             for seed in seeds
         ]
+        for run in found:
+            RunNotes(session).add_tags(run.id, tags)
+        return found
 
 
 def _require_parameters(workload: Workload, config: ExperimentConfig) -> None:

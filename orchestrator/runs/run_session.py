@@ -275,7 +275,9 @@ class RunSession:
             raise CheckpointError(_elsewhere(self._run, last.path, f"step {last.step}"))
 
     def test(self, trained: Trained) -> list[EvaluationDone]:
-        """Evaluate the trained state, and the baselines, on meta-test."""
+        """Evaluate the trained state, and the baselines, on meta-test, unless it has 0 episodes."""
+        if not self._config.test.episodes:
+            return []
         own = Contender("trained", self._spec, trained.state, self._workload.batch_norm)
         results = [self._judge(own, step=trained.step)]
         if not self._config.test.baselines:

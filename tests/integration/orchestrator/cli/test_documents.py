@@ -27,7 +27,7 @@ TUTORIALS = [f"tutorials/{name}.md" for name in ("first-run", "first-data", "fir
 GUIDES = [
     *("own-folders", "using-models", "scripts", "learners", "modules", "own-data", "own-kinds"),
     *("uncertainty", "serving", "several-labels", "without-a-run", "encoders", "finding-runs"),
-    *("names", "comparing-runs", "runs-from-python"),
+    *("names", "comparing-runs", "runs-from-python", "sweeping"),
 ]
 READINGS = {
     "README": [README],
@@ -42,9 +42,11 @@ REASONS = re.compile(
 PACKAGES = {"lab": "", "mymods": "own_module", "spectra": "own_kind"}
 PACKAGES |= {"pendulums": "pendulum", "automata": "automata"}
 SHORT = "outer.steps=3 outer.meta_batch_size=4 validation.every=0 test.episodes=6"
+QUICK = "outer.steps=4 validation.every=2 validation.episodes=4 test.episodes=6"
 SMALL = "image.side=16 audio.sample_rate_hz=8000 audio.duration_s=0.5 audio.n_mels=16"
 MORE = {
     "submit": [word for key in SHORT.split() for word in ("--set", key)],
+    "sweep": ["--trials", "3", *(word for key in QUICK.split() for word in ("--set", key))],
     "data import": [word for key in SMALL.split() for word in ("--set", key)],
     "evaluate": ["--episodes", "6"],
     # so few that label sets of the coverages on the pages have every label: items to ask about

@@ -302,3 +302,8 @@ def test_a_ready_experiment_is_found_by_its_bare_name_or_as_pages_name_it(
     assert find_experiment(Path("experiments/demo.toml")) == Path("experiments/demo.toml")
     with pytest.raises(ConfigError, match="no experiment 'dmo'; did you mean 'demo'"):
         find_experiment(Path("dmo"))
+
+
+def test_a_test_has_no_episodes_or_more_than_one(good: Path) -> None:
+    assert ExperimentConfig.load(good, ["test.episodes=0"]).test.episodes == 0
+    assert "expected an integer >= 2, or 0 for no test" in problem(good, "test.episodes=1")
