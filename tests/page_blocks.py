@@ -21,17 +21,17 @@ from metafleet.orchestrator.cli.main import main
 _CLI = "metafleet.orchestrator"
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>left out|file): (?P<what>.+?) -->\n)?"
-    r"^```(?P<language>sh|python)\n(?P<text>.*?)^```",
+    r"^```(?P<language>sh|python|toml)\n(?P<text>.*?)^```",
     re.MULTILINE | re.DOTALL,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block of commands or of Python.
+    """A block of commands, of Python or of a configuration.
 
     Attributes:
-        language: "sh" or "python".
+        language: "sh", "python" or "toml".
         text: what is between the fences.
         line: of the page, for messages.
         left_out: why it is not run; "" if it is.
@@ -87,7 +87,7 @@ class Reader:
             if block.file:
                 Path(block.file).parent.mkdir(parents=True, exist_ok=True)
                 Path(block.file).write_text(block.text)
-            elif not block.left_out:
+            elif not block.left_out and block.language in run:
                 run[block.language](block, page)
 
     def close(self) -> None:

@@ -28,14 +28,15 @@ class AdapterOptions:
     Attributes:
         length: norm of every embedding, > 0. A larger norm makes a prototypical network's softmax
             sharper.
-        modality: modality to read; its examples are [features].
+        modality: modality to read; its examples are [features]. "" is the data's only modality, or
+            "text" if the data have several.
         centre: whether to subtract a learned centre from the features first. The centre starts at
             the mean of the features of meta-training. This helps most if training is short.
         rank: rank of the learned map, at most the number of features; 0 for a full matrix.
     """
 
     length: float = 3.5
-    modality: str = "text"
+    modality: str = ""
     centre: bool = False
     rank: int = 0
 
@@ -74,7 +75,7 @@ class Adapter(Encoder[AdapterOptions]):
         made = super().build(options, problem, n_outputs)
         if options.rank > made.shape[0]:
             raise ConfigError(
-                f"rank={options.rank} but modality {options.modality!r} has {made.shape[0]} "
+                f"rank={options.rank} but modality {made.modality!r} has {made.shape[0]} "
                 "features; expected at most as many, or 0 for a full matrix"
             )
         made._training_mean = problem.training_mean

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from torch import Tensor
@@ -18,6 +18,20 @@ from metafleet.problem import Problem
 OptionsT = TypeVar("OptionsT")
 HEAD_INDEX = 900
 """Index of the head's tensors among the initial values; larger than that of any body tensor."""
+
+
+def read_modality(options: Any, problem: Problem) -> str:
+    """Return the modality that a network reads.
+
+    Args:
+        options: its options. If ``options.modality`` is "", the network reads the only modality of
+            the data, or "text" if the data have several.
+        problem: what the data have.
+    """
+    if options.modality:
+        return str(options.modality)
+    names = tuple(problem.modalities)
+    return names[0] if len(names) == 1 else "text"
 
 
 class Encoder(HeadedModel, Generic[OptionsT]):
@@ -57,11 +71,14 @@ class Encoder(HeadedModel, Generic[OptionsT]):
             ConfigError: the data lack the modality, its examples have another shape, or the network
                 reads features but the examples are bytes of a text, or vice versa.
         """
-        modality: str = getattr(options, "modality")  # noqa: B009 - a field of every Options
+        modality = read_modality(options, problem)
         shape = problem.modalities.get(modality)
         if shape is None:
             known = ", ".join(map(repr, sorted(problem.modalities)))
-            raise ConfigError(f"modality={modality!r}; the data have {known}")
+            raise ConfigError(
+                f"modality={modality!r}; the data have {known}; set the model's modality to one "
+                "of these"
+            )
         if len(shape) not in cls.shapes:
             expected = " or ".join(cls.shapes.values())
             raise ConfigError(
@@ -69,7 +86,8 @@ class Encoder(HeadedModel, Generic[OptionsT]):
                 f"expects {expected}"
             )
         cls._check_text(modality, shape, is_text=modality in problem.texts)
-        return cls(options, shape=shape, n_outputs=n_outputs)
+        named: Any = options
+        return cls(replace(named, modality=modality), shape=shape, n_outputs=n_outputs)
 
     @classmethod
     def _check_text(cls, modality: str, shape: tuple[int, ...], *, is_text: bool) -> None:

@@ -10,6 +10,7 @@ from metafleet.models.audio_conv import AudioConv
 from metafleet.models.base import Model, ModelClass, ModelFactory
 from metafleet.models.conv1d import Conv1d
 from metafleet.models.conv4 import Conv4
+from metafleet.models.encoder import read_modality
 from metafleet.models.fusion import Fusion, FusionOptions, given_options
 from metafleet.models.gru import Gru
 from metafleet.models.mlp import Mlp
@@ -138,8 +139,7 @@ def _looked_at(found: type[ModelClass], options: Any, problem: Problem) -> set[s
 
 def _named(options: Any, problem: Problem) -> set[str]:
     """Return the modalities that options name; empty if there are no such options."""
-    one = getattr(options, "modality", None)
-    seen = set() if one is None else {str(one)}
+    seen = {read_modality(options, problem)} if hasattr(options, "modality") else set()
     if hasattr(options, "modalities"):
         seen |= set(options.modalities or problem.modalities)
     return seen

@@ -305,6 +305,12 @@ def test_an_adapter_gives_what_went_in_at_one_length_before_training() -> None:
     assert not found[1].any()
 
 
+def test_an_adapter_reads_the_only_modality_whatever_its_name() -> None:
+    only = replace(PROBLEM, modalities={"table": SHAPES["table"]}, texts=frozenset())
+
+    assert model_factory({"name": "adapter"}, only)(None).modality == "table"
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 def test_an_adapter_starts_at_the_features_without_their_training_mean(rank: int) -> None:
     table = {"name": "adapter", "modality": "table", "centre": True, "rank": rank}
