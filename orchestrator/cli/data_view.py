@@ -73,14 +73,21 @@ def progress_bar() -> Iterator[Progress]:
 
 
 class _Lines:
-    """Writes a line when encoding begins, because its first batch may be slow, and then lines."""
+    """Writes a line when encoding begins, because its first batch may be slow, and then lines.
+
+    A stage of which a line was written gets a last line when it ends.
+    """
 
     def __init__(self) -> None:
-        self._last_line_at, self._begun = time.monotonic(), set[str]()
+        self._last_line_at, self._shown = time.monotonic(), set[str]()
 
     def show(self, stage: str, done: int, total: int) -> None:
-        begins = stage == ENCODING and stage not in self._begun
-        self._begun.add(stage)
-        if done < total and (begins or time.monotonic() - self._last_line_at >= _LINE_EVERY_S):
+        is_late = time.monotonic() - self._last_line_at >= _LINE_EVERY_S
+        if done < total and (is_late or (stage == ENCODING and stage not in self._shown)):
             self._last_line_at = time.monotonic()
-            notify(f"{stage}: {done:,} of {total:,}")
+            self._shown.add(stage)
+        elif done < total or stage not in self._shown:
+            return
+        else:
+            self._shown.remove(stage)
+        notify(f"{stage}: {done:,} of {total:,}")

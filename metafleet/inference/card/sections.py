@@ -23,7 +23,8 @@ def adapted_to(model: KeptModel) -> str:
     if model.needs is None:
         return ""
     origin, base = model.learned.origin, model.learned.record.adapted_from
-    source = f"run {code(origin.run)} ({plain(origin.name)})" if origin.run else "a state of no run"
+    run = f"run {code(origin.run)} ({plain(origin.name)})"
+    source = run if origin.run else "a network that no run trained"
     if base:
         source = f"the model with digest {code(base)}, which is from {source}"
     if not model.classes:

@@ -177,7 +177,11 @@ def _split_files(folder: Path, suffix: str) -> list[str]:
 
 
 def _split_folders(folder: Path) -> list[str] | None:
-    return [] if any(find_split(name) for name in folders_in(folder)) else None
+    """A class may be called "train": among other folders, a split must have folders of its own."""
+    names = folders_in(folder)
+    splits = [name for name in names if find_split(name)]
+    are_all = bool(splits) and len(splits) == len(names)
+    return [] if are_all or any(folders_in(folder / name) for name in splits) else None
 
 
 def _class_folders(folder: Path) -> list[str] | None:

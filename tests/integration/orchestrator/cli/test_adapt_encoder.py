@@ -52,6 +52,7 @@ def test_a_folder_becomes_a_classifier_without_a_run(
     assert "pets.model: 5 classes from 15 examples" in said.out
     assert "head cosine_prototypes, centred on the support set; nothing is trained" in said.err
     assert "encoding: 0 of 15\n" in said.err
+    assert "encoding: 15 of 15\n" in said.err
 
     assert main(["predict", "pets.model", "photos", "--out", "labels.csv"]) == 0
 

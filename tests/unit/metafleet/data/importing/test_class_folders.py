@@ -57,6 +57,15 @@ def test_folders_of_splits_give_their_classes_the_split(tmp_path: Path) -> None:
     assert splits(reading) == {META_TRAIN: {*"ab"}, META_VAL: {*"cd"}, META_TEST: {*"ef"}}
 
 
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    write(tmp_path, {"cat/1.png": picture(1), "train/1.png": picture(2), "bus/1.png": picture(3)})
+
+    reading = read(tmp_path)
+
+    assert reading.layout == "class_folders"
+    assert {item.label for item in reading.items} == {"cat", "train", "bus"}
+
+
 def test_moving_pictures_are_clips_and_drawings_are_strokes(tmp_path: Path) -> None:
     write(tmp_path, {"cat/1.gif": clip(1), "cat/2.json": drawing(1), "cat/3.png": picture(1)})
 
