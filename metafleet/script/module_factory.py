@@ -19,7 +19,8 @@ class ModuleFactory:
 
     Args:
         function: the module.
-        inputs: example inputs of the module, name -> [n, ...]; empty if only losses are known.
+        inputs: example inputs of the module, name -> [n, ...]; empty if the caller's loop
+            passes losses instead of episodes, so that no inputs are known.
         batch_norm: the batch norm mode; None for the module's own behaviour.
         is_regression: whether targets are values, so that outputs may have any shape.
 

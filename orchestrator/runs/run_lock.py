@@ -23,9 +23,9 @@ def run_lock(settings: Settings, run: RunRecord, *, is_granted: bool) -> Iterato
     Args:
         settings: where the folder is.
         run: the run.
-        is_granted: whether the database made this process the owner. If another process still holds
-            the lock, that process is about to end. This process waits a few seconds for the lock,
-            and then continues without it.
+        is_granted: whether the database made this process the owner. If so, another process that
+            still holds the lock is about to end. This process waits a few seconds for the lock, and
+            then continues without it.
 
     Raises:
         RunLeasedError: another process of this host executes the run.

@@ -22,10 +22,11 @@ _SPOOL = "pixels.spool"
 def decoder_options(
     ask: FolderOptions, kinds: Mapping[str, str], items: Sequence[Item]
 ) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
-    """Return modality -> decoder options, and modality -> options derived from the data.
+    """Return the decoder options of each modality, and those among them that the data determine.
 
-    The first result comes from the folder's options and the data. The second result is stored with
-    the prepared data.
+    The first result, modality -> all options, joins the folder's options and those that the data
+    determine. The second result, modality -> options that the data determine, is stored with the
+    prepared data.
 
     Raises:
         ConfigError: an option is wrong. The message names the option, its value and what was
