@@ -69,6 +69,8 @@ class Settings:
         direct_ca: METAFLEET_DIRECT_CA; PEM file of the certificates with which workers verify the
             orchestrator's certificate; by default those that the system trusts. Only workers read
             it.
+        track: METAFLEET_TRACK; where runs are sent to while they are executed, separated by commas:
+            "tensorboard:FOLDER". Only the orchestrator reads it.
         host_cache_dir: METAFLEET_HOST_CACHE_DIR; the folder in memory through which processes of
             one host exchange tensors, "/dev/shm/metafleet-UID" by default.
     """
@@ -90,6 +92,7 @@ class Settings:
     direct_cert: str = ""
     direct_cert_key: str = ""
     direct_ca: str = ""
+    track: tuple[str, ...] = ()
 
     @property
     def runs_dir(self) -> Path:
@@ -142,12 +145,13 @@ class Settings:
             data_dir=_folder(env, "METAFLEET_DATA_DIR", home / "data"),
             signing_key=env.get("METAFLEET_SIGNING_KEY") or stack.get("signing_key", ""),
             device=device,
-            allowed_packages=tuple(p.strip() for p in packages.split(",") if p.strip()),
+            allowed_packages=_listed(packages),
             heartbeat_dir=_folder(env, "METAFLEET_HEARTBEAT_DIR", home / "heartbeats"),
             direct_address=env.get("METAFLEET_DIRECT_ADDRESS", ""),
             direct_cert=env.get("METAFLEET_DIRECT_CERT", ""),
             direct_cert_key=env.get("METAFLEET_DIRECT_CERT_KEY", ""),
             direct_ca=env.get("METAFLEET_DIRECT_CA", ""),
+            track=tuple(map(_target, _listed(env.get("METAFLEET_TRACK", "")))),
             fetch_weights=fetch_weights,
             received_days=_days(env, "METAFLEET_RECEIVED_DAYS", RECEIVED_DAYS),
             allows_chaos=env.get("METAFLEET_CHAOS") == "1",
@@ -186,6 +190,7 @@ def orchestrator_environment(settings: Settings) -> dict[str, str]:
         "METAFLEET_DIRECT_ADDRESS": settings.direct_address,
         "METAFLEET_DIRECT_CERT": settings.direct_cert,
         "METAFLEET_DIRECT_CERT_KEY": settings.direct_cert_key,
+        "METAFLEET_TRACK": ",".join(settings.track),
     }
     return child_environment(settings) | {name: value for name, value in own.items() if value}
 
@@ -227,6 +232,16 @@ def _folder(env: Mapping[str, str], name: str, default: str | Path) -> Path:
         raise ConfigError(
             f"{name}={str(folder)!r}: there is no such home directory; write the path out"
         ) from error
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _target(text: str) -> str:
+    """Make the folder of "tensorboard:FOLDER" absolute: servers work in another folder."""
+    kind, colon, place = text.partition(":")
+    return f"{kind}:{Path(place).expanduser().absolute()}" if colon and place else text
 
 
 def _days(env: Mapping[str, str], name: str, default: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -9,9 +10,11 @@ from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import RunNotFoundError
 from metafleet.orchestrator.cli.arguments import PathType, RunName
 from metafleet.orchestrator.cli.context import load_settings, open_records
-from metafleet.orchestrator.client.exporting import FORMATS, export_runs
+from metafleet.orchestrator.client.exporting import FILE_FORMATS, export_runs
 from metafleet.orchestrator.client.run import Run
 from metafleet.orchestrator.records.selecting import Selection, select_runs
+
+_TENSORBOARD: Final = "tensorboard"
 
 
 @click.command("export")
@@ -30,10 +33,16 @@ from metafleet.orchestrator.records.selecting import Selection, select_runs
     help="The folder to write into; files there are replaced.",
 )
 @click.option(
-    "--format", "file_format", type=click.Choice(FORMATS), default="csv", show_default=True
+    "--format",
+    "file_format",
+    type=click.Choice([*FILE_FORMATS, _TENSORBOARD]),
+    default="csv",
+    show_default=True,
 )
 def export(runs: Sequence[str], *, filters: Sequence[str], output: Path, file_format: str) -> None:
     """Write the records of each RUN into the files runs, steps, evaluations and episodes.
+
+    With --format tensorboard, write event files instead, one folder for each run.
 
     \b
     metafleet runs export latest --output results
@@ -52,5 +61,10 @@ def export(runs: Sequence[str], *, filters: Sequence[str], output: Path, file_fo
         if not records:
             raise RunNotFoundError("no run matches; see `metafleet runs list`")
         chosen = {record.uid: Run(database, settings, record) for record in records}
+        if file_format == _TENSORBOARD:
+            for run in chosen.values():
+                run.send_to(f"{_TENSORBOARD}:{output}")
+            click.echo(str(output))
+            return
         for path in export_runs(list(chosen.values()), output, file_format):
             click.echo(str(path))

@@ -12,7 +12,7 @@ from metafleet.files import drafting
 from metafleet.orchestrator.client.run import Run
 from metafleet.orchestrator.client.table import Table
 
-FORMATS: Final = ("csv", "jsonl", "parquet")
+FILE_FORMATS: Final = ("csv", "jsonl", "parquet")
 _RUN: Final = (
     *("id", "uid", "name", "experiment", "seed", "status", "steps", "created", "started"),
     *("finished", "code", "data", "checkpoint", "parent", "tags", "note"),
@@ -29,7 +29,7 @@ def export_runs(runs: Sequence[Run], folder: Path, file_format: str) -> list[Pat
     Args:
         runs: the runs.
         folder: the folder, which is created.
-        file_format: one of ``FORMATS``.
+        file_format: one of ``FILE_FORMATS``.
 
     Raises:
         ConfigError: a file cannot be written, or pyarrow is not installed.

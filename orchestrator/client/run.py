@@ -17,6 +17,8 @@ from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.client.table import Table
 from metafleet.orchestrator.records.selecting import with_results
+from metafleet.orchestrator.tracking.follower import Follower
+from metafleet.orchestrator.tracking.targets import open_sink
 from metafleet.splits import META_TEST
 
 if TYPE_CHECKING:
@@ -156,6 +158,19 @@ class Run:
         with self._database.session(read_only=True) as session:
             evaluations = EvaluationRepository(session).list(self.id)
         return learned_by(self._settings, self._record, evaluations, log.warning)
+
+    def send_to(self, target: str) -> None:
+        """Send the records that a target lacks, such as "tensorboard:FOLDER".
+
+        Raises:
+            ConfigError: there is no such target, its library is not installed, or files cannot be
+                written.
+        """
+        follower = Follower(self._database, self.uid, open_sink(target))
+        try:
+            follower.end()
+        except OSError as error:
+            raise ConfigError(f"{target} cannot be written ({error.strerror or error})") from error
 
     def tag(self, *tags: str) -> None:
         """Add tags, by which filters such as "tags=paper" find the run."""

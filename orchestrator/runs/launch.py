@@ -37,6 +37,7 @@ from metafleet.inference.state_room import require_room
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.runs.process_name import process_name
 from metafleet.orchestrator.runs.run_session import ExecutionOptions, RunSession
+from metafleet.orchestrator.tracking.live import tracked
 from metafleet.orchestrator.training.events import EvaluationDone, Observer
 from metafleet.workload import Workload
 
@@ -222,7 +223,10 @@ def execute_run(
         if options.tenure is None:
             _refuse_served(session, run)
     try:
-        with RunSession(database, settings, run, options=options, observer=observer) as running:
+        with (
+            tracked(database, run.uid, settings.track, observer.on_notice),
+            RunSession(database, settings, run, options=options, observer=observer) as running,
+        ):
             trained = running.train()
             evaluations = running.test(trained)
     except FencedError as error:

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metafleet.contracts.settings import Settings, child_environment, make_folder, redact_url
+from metafleet.contracts.settings import (
+    Settings,
+    child_environment,
+    make_folder,
+    orchestrator_environment,
+    redact_url,
+)
 from metafleet.errors import ConfigError
 
 SECRETS = {
@@ -239,3 +245,15 @@ def test_days_are_a_whole_number() -> None:
     for wrong in ("0", "-1", "1.5", "a week", "9" * 5000):
         with pytest.raises(ConfigError, match=r"METAFLEET_RECEIVED_DAYS=.*; expected a whole num"):
             Settings.load({"METAFLEET_RECEIVED_DAYS": wrong})
+
+
+def test_the_folder_of_a_target_becomes_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    environ = {"METAFLEET_HOME": str(tmp_path), "METAFLEET_TRACK": "tensorboard:logs, other"}
+    settings = Settings.load(environ)
+
+    assert settings.track == (f"tensorboard:{tmp_path}/logs", "other")
+    passed_on = orchestrator_environment(settings)["METAFLEET_TRACK"]
+    assert Settings.load(environ | {"METAFLEET_TRACK": passed_on}).track == settings.track

@@ -1,0 +1,1 @@
+"""Sends the records of runs to the programs in which people watch them, such as TensorBoard."""
