@@ -104,10 +104,13 @@ class LabelEpisodeSource(ItemSource):
                 f"{shown}, but data set {self._name!r} has several labels an item, for which "
                 "episodes have a size only; remove it"
             )
-        if not 2 <= shape.n_way <= len(labels):
+        if shape.n_way < 2:
+            raise ConfigError(f"n_way={shape.n_way}; expected 2 labels or more per episode")
+        if shape.n_way > len(labels):
             raise ConfigError(
                 f"n_way={shape.n_way} but split {split!r} of {self._name!r} has {len(labels)} "
-                "labels; expected 2 or more, and no more than these"
+                "labels; lower n_way, or give this split more labels by data.split_fractions (of "
+                "imported data, by --fractions of `data import`)"
             )
         eligible = self._eligible(split, shape)
         if shape.n_way > len(eligible):

@@ -130,11 +130,21 @@ class _Encoding:
         try:
             for number in range(1, n_more + 1):
                 self._draw(items, rows, number, drawn)
-                self._encode(drawn.load(), rows, file, first=number - 1, step=n_more)
+                self._encode(
+                    drawn.load(),
+                    rows,
+                    file,
+                    first=number - 1,
+                    step=n_more,
+                    progress=partial(self._tell_of_view, number),
+                )
         finally:
             drawn.close()
             file.close()
         return file.load().reshape(shape)
+
+    def _tell_of_view(self, number: int, stage: str, done: int, total: int) -> None:
+        self._progress(f"{stage} view {number}", done, total)
 
     def _draw(self, items: Array, rows: Sequence[int], number: int, drawn: RowFile) -> None:
         decoder, reading = self._column.decoder, self._column.reading

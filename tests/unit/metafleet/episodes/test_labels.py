@@ -140,7 +140,7 @@ def test_labels_that_share_most_items_are_not_drawn_together() -> None:
     ("shape", "message"),
     [
         (EpisodeShape(6, 1, 1), "n_way=6 but split 'meta_train' of 'toy' has 5 labels"),
-        (EpisodeShape(1, 1, 1), "n_way=1 but"),
+        (EpisodeShape(1, 1, 1), "n_way=1; expected 2"),
         (EpisodeShape(3, 8, 7), r"only 1 labels .* have so many \('a' has 13\); lower n_query"),
         (EpisodeShape(2, 1, 1, shots="uneven"), "shots='uneven', but .* several labels an item"),
         (EpisodeShape(2, 0, 1), "k_shot=0; expected 1 or more"),
