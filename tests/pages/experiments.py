@@ -17,7 +17,8 @@ experiments/demo.toml`. To make an experiment of your own, copy a file and chang
 """
 _PAPER = """## Published set-ups
 
-These files repeat experiments from papers. [Results](../docs/reference/results.md) compares the
+These files repeat experiments from papers. The page
+[Results of training from scratch](../docs/reference/results-from-scratch.md) compares the
 accuracies and errors that we measured with the published ones.
 """
 
