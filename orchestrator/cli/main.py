@@ -31,6 +31,9 @@ _COMMANDS = {
     "sweep": LazyCommand(
         "metafleet.orchestrator.cli.sweep:sweep", "Try many configurations and test the best."
     ),
+    "reproduce": LazyCommand(
+        "metafleet.orchestrator.cli.reproduce:reproduce", "Run a recorded result again."
+    ),
     "serve": LazyCommand(
         "metafleet.orchestrator.cli.serve:serve", "Execute queued runs until Ctrl-C."
     ),

@@ -15,6 +15,7 @@ from metafleet.orchestrator.client.run import Run
 from metafleet.orchestrator.records.selecting import Selection, select_runs
 
 _TENSORBOARD: Final = "tensorboard"
+_ROW: Final = "row"
 
 
 @click.command("export")
@@ -35,14 +36,15 @@ _TENSORBOARD: Final = "tensorboard"
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice([*FILE_FORMATS, _TENSORBOARD]),
+    type=click.Choice([*FILE_FORMATS, _TENSORBOARD, _ROW]),
     default="csv",
     show_default=True,
 )
 def export(runs: Sequence[str], *, filters: Sequence[str], output: Path, file_format: str) -> None:
     """Write the records of each RUN into the files runs, steps, evaluations and episodes.
 
-    With --format tensorboard, write event files instead, one folder for each run.
+    With --format tensorboard, write event files instead, one folder for each run. With --format
+    row, write one small file for each run, from which `metafleet reproduce` runs it again.
 
     \b
     metafleet runs export latest --output results
@@ -65,6 +67,10 @@ def export(runs: Sequence[str], *, filters: Sequence[str], output: Path, file_fo
             for run in chosen.values():
                 run.send_to(f"{_TENSORBOARD}:{output}")
             click.echo(str(output))
+            return
+        if file_format == _ROW:
+            for run in chosen.values():
+                click.echo(str(run.write_row(output)))
             return
         for path in export_runs(list(chosen.values()), output, file_format):
             click.echo(str(path))

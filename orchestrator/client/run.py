@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from metafleet.contracts.settings import Settings
@@ -15,6 +16,7 @@ from metafleet.db.repositories.outer_steps import OuterStepRepository
 from metafleet.db.repositories.run_notes import RunNotes
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError
+from metafleet.files import drafting
 from metafleet.orchestrator.client.table import Table
 from metafleet.orchestrator.records.selecting import with_results
 from metafleet.orchestrator.tracking.follower import Follower
@@ -171,6 +173,27 @@ class Run:
             follower.end()
         except OSError as error:
             raise ConfigError(f"{target} cannot be written ({error.strerror or error})") from error
+
+    def write_row(self, folder: str | Path) -> Path:
+        """Write the file from which `metafleet reproduce` runs this run again; return its path.
+
+        Raises:
+            ConfigError: the run is not finished or not tested, or the file cannot be written.
+        """
+        # imported here: reading records needs no learning core
+        from metafleet.orchestrator.ledger.row import LedgerRow  # noqa: PLC0415
+
+        self.refresh()
+        with self._database.session(read_only=True) as session:
+            row = LedgerRow.of(self._record, EvaluationRepository(session).list(self.id))
+        path = Path(folder) / f"{self.name}-{self.seed}.json"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with drafting(path, mode=0o644, survives=False) as draft:
+                draft.write_text(row.to_text(), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written ({error.strerror or error})") from error
+        return path
 
     def tag(self, *tags: str) -> None:
         """Add tags, by which filters such as "tags=paper" find the run."""

@@ -1,0 +1,136 @@
+"""Rows of the ledger: written from runs, run again, and what is said when something differs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metafleet.orchestrator.cli.main import main
+from tests.integration.orchestrator.cli.terminal import TINY
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("BROKER_URL", "BLOBS_URL", "DATABASE_URL", "DATA_DIR", "TRACK"):
+        monkeypatch.delenv(f"METAFLEET_{name}", raising=False)
+    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def row(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The row of a short run."""
+    file = tmp_path / "tiny.toml"
+    file.write_text(TINY)
+    assert main(["submit", str(file), "--in-process"]) == 0
+    out = tmp_path / "rows"
+    assert main(["runs", "export", "latest", "--format", "row", "--output", str(out)]) == 0
+    capsys.readouterr()
+    return out / "tiny-1.json"
+
+
+def change(path: Path, edit: Change) -> None:
+    document = json.loads(path.read_text())
+    edit(document)
+    path.write_text(json.dumps(document))
+
+
+def reproduce(path: Path, *options: str) -> int:
+    return main(["reproduce", str(path), "--in-process", *options])
+
+
+def test_a_run_is_repeated_with_the_same_bits(
+    row: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(row.read_text())
+    assert [(m["split"], m["label"], m["step"]) for m in document["metrics"]] == [
+        ("meta_test", "initialisation", 0),
+        ("meta_test", "trained", 6),
+        ("meta_val", "trained", 6),
+    ]
+    assert reproduce(row) == 0
+    out = capsys.readouterr().out
+    assert f"same bits: checkpoint sha256 {document['checkpoint_sha256']}" in out
+    assert out.count("equal") == 3 and "run 2 repeats tiny, seed 1" in out
+    assert reproduce(row, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["same_bits"] and found["inside"] and found["differences"] == {}
+
+
+def test_other_bits_of_the_same_arithmetic_are_an_error(
+    row: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(row, lambda document: document.update(checkpoint_sha256="0" * 64))
+
+    assert reproduce(row) == 1
+    told = capsys.readouterr()
+    assert "other bits:" in told.out
+    assert "the bits differ from the row's; expected the same, because" in told.err
+    assert reproduce(row, "--check", "interval") == 0
+
+
+def test_on_another_processor_the_interval_counts(
+    row: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def elsewhere(document: dict[str, Any]) -> None:
+        document["checkpoint_sha256"] = "0" * 64
+        document["fingerprint"]["cpu"] = "VSX"
+
+    change(row, elsewhere)
+    assert reproduce(row) == 0
+    assert "cpu: VSX -> " in capsys.readouterr().out
+    assert reproduce(row, "--check", "bits") == 1
+    capsys.readouterr()
+    change(row, lambda document: document["metrics"][1].update(loss=1e3))
+    assert reproduce(row) == 1
+    told = capsys.readouterr()
+    assert "outside" in told.out and "a result is outside of its interval" in told.err
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda document: document.update(format=2), "has another format"),
+        (lambda document: document.pop("seed"), "is no row of a ledger"),
+        (lambda document: document.update(more=1), "is no row of a ledger"),
+        (lambda document: document["metrics"][0].update(loss="x"), "is no row of a ledger"),
+        (lambda document: document["metrics"][0].update(loss=float("nan")), "is not finite"),
+        (lambda document: document["config"].update(outer=3), "outer"),
+        (lambda document: document.update(data_digest="f" * 64), "prepare the same data"),
+    ],
+)
+def test_what_is_no_row_is_refused_in_one_line(
+    row: Path, edit: Change, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(row, edit)
+
+    assert reproduce(row) == 1
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "3", '{"format": 1}', "[" * 100_000])
+def test_no_file_crashes_the_command(
+    tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "row.json").write_text(content)
+
+    assert reproduce(tmp_path / "row.json") == 1
+    assert reproduce(tmp_path / "missing.json") == 1
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_a_run_that_was_not_tested_has_no_row(
+    tmp_path: Path, row: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tiny.toml"
+    assert main(["submit", str(file), "--in-process", "--set", "test.episodes=0"]) == 0
+    capsys.readouterr()
+
+    out = str(tmp_path / "rows")
+    assert main(["runs", "export", "latest", "--format", "row", "--output", out]) == 1
+    assert "has no meta-test" in capsys.readouterr().err
