@@ -9,7 +9,9 @@ import pytest
 
 from metafleet.orchestrator.cli.main import main
 from tests.integration.orchestrator.cli.terminal import TINY
+from tests.paths import REPOSITORY
 
+ROWS = sorted((REPOSITORY / "results").glob("*.json"))
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -41,6 +43,15 @@ def change(path: Path, edit: Change) -> None:
 
 def reproduce(path: Path, *options: str) -> int:
     return main(["reproduce", str(path), "--in-process", *options])
+
+
+@pytest.mark.parametrize("path", ROWS, ids=lambda path: path.stem)
+def test_the_rows_of_the_ledger_come_out_again(path: Path) -> None:
+    assert reproduce(path) == 0
+
+
+def test_there_are_rows() -> None:
+    assert len(ROWS) >= 3
 
 
 def test_a_run_is_repeated_with_the_same_bits(
