@@ -69,7 +69,8 @@ class InnerLoopJob(_Message):
             sum of sums, "encode" for features.
         split, episode_step: episodes are drawn from CounterRng(seed, split, episode_step).
         first_episode, n_episodes: the shard's range of episode indices.
-        plan: digest of the run's workload description; for "encode", of the encoder's.
+        plan: digest of the run's workload description; for "encode", digest of the encoder's
+            description.
         state, state_bytes: digest and length of the encoded meta-learned state.
         wire_dtype: type to which float32 tensors of state and sum are converted for sending.
         inputs: for "reduce", the sums to add, in the order of the tree; for "encode", the items.

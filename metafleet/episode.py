@@ -109,7 +109,7 @@ class Episode:
 
     @property
     def is_regression(self) -> bool:
-        """True when targets are real values, not classes."""
+        """Whether targets are real values, not classes."""
         return self.n_way == 0
 
 
@@ -145,7 +145,7 @@ class EpisodeShape:
 
     @property
     def is_ordinary(self) -> bool:
-        """True if only the size is given."""
+        """Whether only the size is given."""
         return not self.special()
 
     def special(self) -> dict[str, Any]:

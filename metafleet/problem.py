@@ -74,7 +74,7 @@ class Problem:
 
     @property
     def is_regression(self) -> bool:
-        """True when targets are real values, not classes."""
+        """Whether targets are real values, not classes."""
         return self.target_dim > 0
 
     def with_inputs(self, extra: Mapping[str, tuple[int, ...]]) -> "Problem":

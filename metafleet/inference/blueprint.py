@@ -143,8 +143,8 @@ def _texts(
 ) -> frozenset[str]:
     """Return the modalities that are bytes of a text.
 
-    Older files do not list these modalities. For such files, return the modalities that are read as
-    text, and class names.
+    Older files do not list these modalities. For older files, return the modalities that are read
+    as text, and the modality of class names.
     """
     if "texts" in values:
         return frozenset(_known(values["texts"], list, modalities))

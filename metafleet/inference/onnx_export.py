@@ -141,8 +141,8 @@ class _Classifier(nn.Module):
     def draw(self, n: int, *, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Draw the inputs of the graph, and those of the model for the same examples.
 
-        Each mask marks every second example absent. However, all examples have the first optional
-        modality.
+        All examples have the first optional modality. Every second example lacks the other
+        optional modalities.
         """
         generator = torch.Generator().manual_seed(seed)
         of_graph: dict[str, Tensor] = {}

@@ -112,7 +112,7 @@ class Binding:
         return self.problem.episodes[META_TRAIN].n_way
 
     def check(self, n_way: int) -> int:
-        """Return the n_way that the learner uses for a support set of ``n_way`` classes.
+        """Return the number of the learner's outputs for a support set of ``n_way`` classes.
 
         Raises:
             ConfigError: the learner cannot handle that many classes.

@@ -50,7 +50,7 @@ from metafleet.orchestrator.config.source import parse_value
     "columns",
     multiple=True,
     metavar="MODALITY=COLUMN",
-    help="Read this column as this modality, and no others; join numeric columns by commas.",
+    help="Read only this column as this modality. Give several numeric columns with commas.",
 )
 @click.option(
     "--kind",

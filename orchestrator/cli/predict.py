@@ -47,7 +47,7 @@ DEFAULT_COVERAGE: Final = 0.9
 @click.option(
     "--coverage",
     type=Share(),
-    help="Add label sets that contain the right label with this probability, and a verdict.",
+    help="Add a verdict, and a label set that contains the right label with this probability.",
 )
 @click.option(
     "--unknown", is_flag=True, help="Detect items that are in none of the classes; add a verdict."

@@ -20,7 +20,8 @@ _OPTIONS = (
         "columns",
         multiple=True,
         metavar="MODALITY=COLUMN",
-        help="Read this column as this modality; without a table, read files of this kind.",
+        help="In a table, read this column as this modality. In a folder, give a kind of file as "
+        "COLUMN, such as image.",
     ),
     click.option("--skip-bad", is_flag=True, help="Skip broken items and list them."),
     click.option(

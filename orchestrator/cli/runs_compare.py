@@ -45,7 +45,7 @@ _EPISODES: Final = 600
     "--split", type=click.Choice([META_TEST, META_VAL]), default=META_TEST, show_default=True
 )
 @click.option(
-    "--evaluate", is_flag=True, help="Evaluate runs again that lack results of single episodes."
+    "--evaluate", is_flag=True, help="If a run lacks results of single episodes, evaluate it again."
 )
 @click.option("--in-process", is_flag=True, help="With --evaluate: compute in this process.")
 @click.option(

@@ -25,7 +25,7 @@ _ROW: Final = "row"
     "filters",
     multiple=True,
     metavar="FILTER",
-    help="Export the matching runs, as of `runs list`; repeated filters must all hold.",
+    help="Export the runs that match this filter of `runs list`; repeated filters must all hold.",
 )
 @click.option(
     "--output",
@@ -41,7 +41,7 @@ _ROW: Final = "row"
     show_default=True,
 )
 def export(runs: Sequence[str], *, filters: Sequence[str], output: Path, file_format: str) -> None:
-    """Write the records of each RUN into the files runs, steps, evaluations and episodes.
+    """Write the records of each RUN into four files: `runs`, `steps`, `evaluations` and `episodes`.
 
     With --format tensorboard, write event files instead, one folder for each run. With --format
     row, write one small file for each run, from which `metafleet reproduce` runs it again.

@@ -53,7 +53,8 @@ _LONGEST_NAME: Final = 58
     multiple=True,
     required=True,
     metavar="KEY=VALUES",
-    help="Search a key: A,B,C, LOW..HIGH or log:LOW..HIGH; may be repeated.",
+    help="Values of a key: a list (A,B,C), a range (LOW..HIGH) or a log-uniform range "
+    "(log:LOW..HIGH). Repeat the option for more keys.",
 )
 @override_option
 @click.option(
@@ -64,17 +65,17 @@ _LONGEST_NAME: Final = 58
 @click.option(
     "--sampler",
     type=click.Choice(SAMPLERS),
-    help="How to choose them; default: grid if every key has values and no --trials is given, "
+    help="How to choose values. Default: grid if every key has a list and --trials is not given, "
     "else random. tpe and gp learn from earlier trials and need the extra `sweep`.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the choice."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the sampler."
 )
-@click.option("--name", help="Name of the sweep and its runs; default: the experiment's, -sweep.")
+@click.option("--name", help="Name of the sweep and its runs. Default: EXPERIMENT-sweep.")
 @click.option(
     "--parallel",
     type=click.IntRange(min=1, max=1000),
-    help="Leave so many trials at a time to `metafleet serve`, instead of executing them here.",
+    help="Trials that `metafleet serve` executes at a time. Default: execute trials here.",
 )
 @click.option(
     "--in-process", is_flag=True, help="Compute in this process, without Redis and workers."

@@ -35,7 +35,9 @@ _CANNOT_START: Final = (2, 78)
     type=click.Choice(["solo", "prefork"]),
     help="solo: one process; prefork: one process per job. Default: solo for 1 job at a time.",
 )
-@click.option("--name", help="Name, followed by the host's; default: made of device and process.")
+@click.option(
+    "--name", help="Name of the worker. `@` and the host's name are appended. Default: DEVICE-PID."
+)
 @click.pass_context
 def worker(
     ctx: click.Context,

@@ -149,7 +149,7 @@ class Run:
         return Table(_EPISODE, rows)
 
     def learned(self) -> "LearnedModel":
-        """Return the learned model, which ``adapt`` teaches new classes.
+        """Return the learned model. ``adapt`` adapts it to new classes.
 
         Raises:
             CheckpointError: the run has no checkpoint on this host.

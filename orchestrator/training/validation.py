@@ -58,17 +58,17 @@ class Validator:
 
     @property
     def is_open(self) -> bool:
-        """True while a verdict is pending."""
+        """Whether a verdict is pending."""
         return self._open is not None
 
     @property
     def is_ready(self) -> bool:
-        """True if the verdict is available without waiting for workers."""
+        """Whether the verdict is available without waiting for workers."""
         return self._open is not None and self._dispatcher.is_ready(self._open.ticket)
 
     @property
     def may_stop(self) -> bool:
-        """True if the pending verdict may end the training."""
+        """Whether the pending verdict may end the training."""
         if self._open is None:
             return False
         since_best = self._open.at.progress.validations_since_best
