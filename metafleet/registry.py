@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -153,12 +154,16 @@ def import_class(name: str, *, kind: str, allowed_packages: Sequence[str]) -> An
         )
     note_import(package)
     try:
-        found: Any = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, ValueError) as error:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module may raise anything
+        is_lacking = isinstance(error, ImportError | ValueError)
+        advice = "install it where orchestrator and workers run" if is_lacking else "correct it"
         raise ConfigError(
-            f"{kind} {name!r}: module {module_name!r} cannot be imported ({error}); "
-            + _advice(package, "install it where orchestrator and workers run")
+            f"{kind} {name!r}: module {module_name!r} cannot be imported ({_told(error)}); "
+            + _advice(package, advice)
         ) from error
+    try:
+        found: Any = getattr(module, class_name)
     except AttributeError as error:
         raise ConfigError(
             f"{kind} {name!r}: module {module_name!r} has no {class_name!r}; "
@@ -182,11 +187,16 @@ def readable_errors(what: str) -> Iterator[None]:
     except MetafleetError:
         raise
     except Exception as error:  # a user's code may raise anything
-        reason = next(iter(str(error).strip().splitlines()), "")[:200]
-        place = _line_of_user(error)
-        raise DataError(
-            f"{what} ({type(error).__name__}: {reason}{place}); correct the class"
-        ) from error
+        raise DataError(f"{what} ({_told(error)}); correct the class") from error
+
+
+def _told(error: Exception) -> str:
+    """Return type, reason and place of an error of the user's code, in one line."""
+    reason, place = str(error), _line_of_user(error)
+    if isinstance(error, SyntaxError) and error.filename and os.path.isfile(error.filename):
+        reason, place = error.msg, f", {Path(error.filename).name}:{error.lineno}"
+    reason = next(iter(reason.strip().splitlines()), "")[:200]
+    return f"{type(error).__name__}: {reason}{place}"
 
 
 def _line_of_user(error: BaseException) -> str:
@@ -195,7 +205,7 @@ def _line_of_user(error: BaseException) -> str:
     The user's code is everything in the folder of the first file that Metafleet has called.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [it for it in frames if not _is_of_others(Path(it.filename).resolve())]
+    theirs = [it for it in frames if not _is_of_others(it.filename)]
     if not theirs:
         return ""
     folder = Path(theirs[0].filename).parent
@@ -210,7 +220,10 @@ def _advice(package: str, otherwise: str) -> str:
     return otherwise
 
 
-def _is_of_others(path: Path) -> bool:
-    """Return whether a file belongs to Metafleet or to Python itself."""
+def _is_of_others(filename: str) -> bool:
+    """Return whether a file belongs to Metafleet or to Python itself, or is no file."""
+    path = Path(filename).resolve()
     is_ours = _HERE in path.parents
-    return is_ours or (_PYTHON in path.parents and "site-packages" not in path.parts)
+    if is_ours or filename.startswith("<"):  # Python's import system is "<frozen ...>"
+        return True
+    return _PYTHON in path.parents and "site-packages" not in path.parts

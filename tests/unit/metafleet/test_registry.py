@@ -49,13 +49,23 @@ class Bare:
     pass
 """
 
+BROKEN = {
+    "broken": "import not_installed_anywhere",
+    "unfinished": "def build():\nWIDE = 1\n",
+    "raising": "def ask():\n    if True:\n        raise RuntimeError('no licence')\n\nask()\n",
+    "using": "import own_models.raising",
+    "misspelt": "import math\n\nFULL = math.tua\n",
+}
+"""Modules that cannot be imported: name -> source."""
+
 
 @pytest.fixture
 def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "own_models").mkdir()
     (tmp_path / "own_models" / "__init__.py").write_text("")
     (tmp_path / "own_models" / "wide.py").write_text(PACKAGE)
-    (tmp_path / "own_models" / "broken.py").write_text("import not_installed_anywhere")
+    for name, source in BROKEN.items():
+        (tmp_path / "own_models" / f"{name}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     return "own_models"
 
@@ -94,7 +104,28 @@ def test_a_model_of_an_allowed_package_is_built_with_its_options(own_package: st
         ("os:system", ("own_models",), "is in package 'os', which may not be imported here"),
         ("own_models.wide:Wider", ("own_models",), "has no 'Wider'; check the spelling"),
         ("own_models.narrow:Wide", ("own_models",), "'own_models.narrow' cannot be imported"),
-        ("own_models.broken:Wide", ("own_models",), "cannot be imported (No module named"),
+        (
+            *("own_models.broken:Wide", ("own_models",)),
+            "cannot be imported (ModuleNotFoundError: No module named 'not_installed_anywhere', "
+            "broken.py:1); install it",
+        ),
+        (
+            *("own_models.unfinished:Wide", ("own_models",)),
+            "module 'own_models.unfinished' cannot be imported (IndentationError: expected an "
+            "indented block after function definition on line 1, unfinished.py:2); correct it",
+        ),
+        (
+            *("own_models.raising:Wide", ("own_models",)),
+            "cannot be imported (RuntimeError: no licence, raising.py:3); correct it",
+        ),
+        (
+            *("own_models.using:Wide", ("own_models",)),
+            "cannot be imported (RuntimeError: no licence, raising.py:3); correct it",
+        ),
+        (
+            *("own_models.misspelt:Wide", ("own_models",)),
+            "cannot be imported (AttributeError: module 'math' has no attribute 'tua', misspelt.py",
+        ),
         ("own_models.wide:Bare", ("own_models",), "has no dataclass 'Options'"),
         ("own_models.wide:torch", ("own_models",), "has no dataclass 'Options'"),
         (":Wide", ("own_models",), "is in package ''"),
@@ -112,7 +143,7 @@ def test_a_forbidden_or_missing_import_is_named(
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("wide:Late", "has no 'Late'"), ("late:Late", "cannot be imported (cannot import name")],
+    [("wide:Late", "has no 'Late'"), ("late:Late", "cannot be imported (ImportError: cannot import name")],
 )
 def test_a_change_after_the_import_says_to_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
