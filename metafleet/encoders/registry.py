@@ -1,6 +1,7 @@
 """Pretrained encoders by name."""
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Collection, Mapping
 
@@ -93,6 +94,17 @@ def _make(name: str, kind: str, pooling: str) -> PretrainedEncoder:
         return OwnEncoder(name, pooling)
     known = ", ".join(f"{each}:..." for each in LOADERS)
     raise ConfigError(f"encoder={name!r}; expected a name such as 'package:minilm', or {known}")
+
+
+def with_absolute_path(name: str) -> str:
+    """Return an encoder's name with an absolute path, if the name has a relative one that exists.
+
+    A path that starts with "~" stays: it means the same in every working folder.
+    """
+    source, _, place = name.partition(":")
+    if source not in LOADERS or place.startswith("~") or not path_of(name, place).exists():
+        return name
+    return f"{source}:{os.path.abspath(place)}"
 
 
 def is_elsewhere(name: str) -> bool:

@@ -11,7 +11,7 @@ from metafleet.data.prepared.class_data import example_shape, is_ink
 from metafleet.data.prepared.prepared import ArrayInfo
 from metafleet.encoders.choice import EncoderChoice
 from metafleet.encoders.own_encoder import import_encoders
-from metafleet.encoders.registry import is_elsewhere
+from metafleet.encoders.registry import is_elsewhere, with_absolute_path
 from metafleet.errors import ConfigError, DataMissingError, ModelError
 from metafleet.options import parse_options, parse_record, require
 
@@ -110,8 +110,8 @@ class InputSpec:
             known = ", ".join(DECODERS)
             raise ConfigError(f"there is no kind of data {kind!r:.40}; expected one of {known}")
         decoder = get_decoder(kind)
-        where = f"kind {kind!r}"
-        parsed = parse_options(decoder.Options, {**options, "encoder": name}, where=where)
+        where, path = f"kind {kind!r}", with_absolute_path(name)
+        parsed = parse_options(decoder.Options, {**options, "encoder": path}, where=where)
         encoder = encoder_of(kind, parsed)
         if encoder is None:
             raise ConfigError(f"encoder={name!r} of {kind!r} is none; give the name of one")
@@ -203,7 +203,7 @@ class InputSpec:
                 f"the model does not identify the encoder of {modality!r}, so another one cannot "
                 "be compared with it; adapt again"
             )
-        return replace(self, options={**self.options, "encoder": name})
+        return replace(self, options={**self.options, "encoder": with_absolute_path(name)})
 
     def with_light_and_dark_swapped(self) -> "InputSpec":
         """Return the spec for pictures whose light and dark are swapped against training."""
@@ -247,9 +247,14 @@ class InputSpec:
 
 
 def reading_values(options: Any) -> dict[str, Any]:
-    """Return decoder options as JSON values, without those of views, which only training has."""
-    of_views = ("views", "flip") if isinstance(options, EncoderChoice) else ()
-    return {name: value for name, value in asdict(options).items() if name not in of_views}
+    """Return decoder options as JSON values, with an absolute path of the encoder.
+
+    The options of views are left out, because only training has views.
+    """
+    if not isinstance(options, EncoderChoice):
+        return asdict(options)
+    options = replace(options, encoder=with_absolute_path(options.encoder))
+    return {name: it for name, it in asdict(options).items() if name not in ("views", "flip")}
 
 
 def _deciding(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from metafleet.data.importing.options import FolderOptions, Layout
 from metafleet.data.importing.problems import DataProblem, count_kinds, counted, first_lines
 from metafleet.data.importing.record import plain_name
 from metafleet.data.summary import DataSummary
+from metafleet.encoders.registry import with_absolute_path
 from metafleet.errors import ConfigError, DataError
 from metafleet.files import write_whole
 from metafleet.orchestrator.cli.arguments import OutputFile, PathType
@@ -237,7 +238,10 @@ def _assign(values: dict[str, Any], own: dict[str, dict[str, Any]], assignment: 
     tables = own if kind in own else values
     if not dot or not option or not isinstance(tables.get(kind, {}), dict) or kind == "columns":
         raise ConfigError(f"--set {assignment!r}; expected {expected}")
-    tables.setdefault(kind, {})[option] = parse_value(text)
+    value = parse_value(text)
+    if option == "encoder" and isinstance(value, str):
+        value = with_absolute_path(value)  # the record is read in other working folders
+    tables.setdefault(kind, {})[option] = value
 
 
 def _fractions(text: str) -> list[float]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from metafleet.encoders import registry
 from metafleet.inference import model_folder
 from metafleet.orchestrator.cli.main import main
 from tests.menagerie import make_classes
+from tests.unit.metafleet.encoders.tiny_models import write_vit
 
 IMAGE, TEXT = "image=package:efficientnet-lite0", "text=package:wordllama"
 
@@ -75,6 +77,31 @@ def test_two_encoders_and_another_head_answer_together(
     assert main(["predict", "both.model", "photos", "--out", "labels.csv"]) == 0
 
     assert "no item has 'image'" in capsys.readouterr().err
+
+
+def test_an_encoder_given_by_a_relative_path_is_found_from_any_folder(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_vit(home / "vit")
+    (home / "elsewhere").mkdir()
+    vit = ["--encoder", "image=hf:vit"]
+    assert main(["adapt", *vit, "--support", "pets", "--out", "pets.model"]) == 0
+    again = ["adapt", "pets.model", *vit, "--support", "pets", "--out", "again.model"]
+    assert main(again) == 0
+    importing = ["data", "import", f"{home}/pets", "--fractions", "0.6,0,0.4", "--name"]
+    assert main([*importing, "pets", "--set", "image.encoder=hf:vit"]) == 0
+    monkeypatch.chdir(home / "elsewhere")
+
+    for model in ("pets.model", "again.model"):
+        assert main(["predict", f"../{model}", "../photos", "--out", f"{model}.csv"]) == 0
+
+    assert read_rows(Path("pets.model.csv")) == read_rows(Path("again.model.csv"))
+    asked = json.loads((home / "home" / "data" / "imported" / "pets.json").read_text())
+    assert asked["options"]["image"]["encoder"] == f"hf:{home}/vit"
+    shutil.copytree(home / "vit", home / "elsewhere" / "moved")
+    capsys.readouterr()
+    assert main([*importing, "moved", "--set", "image.encoder=hf:moved"]) == 0
+    assert len(list((home / "home").rglob("rows.bin"))) == 1  # features of one encoder
 
 
 def test_what_does_not_go_together_is_one_line(
