@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metafleet.calibration.calibration import Calibration
 from metafleet.data.importing.class_names import find_twins
+from metafleet.data.label_text import say_joined
 from metafleet.data.summary import Progress, no_progress
 from metafleet.episode import CLASS_TEXT, ExampleSet, presence_key
 from metafleet.errors import ConfigError, DataError
@@ -43,6 +44,10 @@ from metafleet.models.batch_norm import AVERAGED, MODES
 from metafleet.params import MetaState, Params
 
 _SAMPLED = 8
+_SEVERAL = (
+    "each is one class here; if items have several labels, train a run on such data with "
+    "--label-separator '{separator}', and adapt it"
+)
 """Support examples that test a model when it is written."""
 
 
@@ -189,10 +194,12 @@ class LearnedModel:
             classes = self._classes(path, found, options.label_separator)
             targets = self._targets(found, list(classes), options.label_separator)
             inputs = found.inputs(range(len(found)))
-        copies = _about_copies(found, first_of_equal(inputs))
+        notes = [*found.notes, *_about_copies(found, first_of_equal(inputs))]
+        if not options.label_separator:
+            notes += say_joined(classes, _SEVERAL)
         inputs = with_class_text(blueprint, inputs, found.labels)
         model = self.adapt_to(ExampleSet(inputs, targets), classes, needs)
-        return replace(model, notes=(*found.notes, *copies))
+        return replace(model, notes=tuple(notes))
 
     def adapt_to_names(self, names: Sequence[str]) -> AdaptedModel:
         """Classify by the names of classes, without examples, with the learner "zero_shot".

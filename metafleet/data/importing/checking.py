@@ -21,7 +21,7 @@ from metafleet.data.importing.levels import say_lost_levels
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import DataProblem, ProblemLog
 from metafleet.data.importing.splits import assign_splits, check_splits, large_classes
-from metafleet.data.label_text import labels_in
+from metafleet.data.label_text import labels_in, say_joined
 from metafleet.data.summary import Progress
 from metafleet.episodes.class_names import count_leaks
 from metafleet.errors import ConfigError
@@ -30,7 +30,7 @@ _MORE_LEVELS = (
     "keep more with --set {kind}.range=data (from the least to the most of all pictures), =file "
     "(of each one) or =[LOW,HIGH]"
 )
-_JOINT = ";"
+_SEVERAL = "if items have several labels, give --label-separator '{separator}'"
 _LONGEST_CHARACTER = 4  # bytes of UTF-8; texts are cut between two characters
 
 
@@ -94,7 +94,7 @@ def check_folder(
         sorted_, used, notes = sort_by_labels({n: items[n] for n in sound}, ask, log)
         check_splits(used, ask, log, n_classes=len(used))
     else:
-        joined = _joined_labels(items)
+        joined = say_joined((item.label for item in items), _SEVERAL)
         large = large_classes([items[number].label for number in sound], ask, log)
         splits, notes = assign_splits([items[number] for number in sound], ask, log, large=large)
         notes = [*joined, *notes]
@@ -150,18 +150,6 @@ def _check_encoders(
             )
     for modality, kind in kinds.items():
         check_encoder(kind, options[modality])
-
-
-def _joined_labels(items: Sequence[Item]) -> list[str]:
-    """Return a note if the names of most classes look like several labels in one."""
-    labels = {item.label for item in items}
-    joined = [label for label in labels if _JOINT in label]
-    if 2 * len(joined) < len(labels) or not joined:
-        return []
-    return [
-        f"{len(joined)} of {len(labels)} class names hold {_JOINT!r}, such as {min(joined)!r:.60}; "
-        f"if items have several labels, give --label-separator '{_JOINT}'"
-    ]
 
 
 def _only(decoded: Decoded, rows: Sequence[int]) -> Decoded:

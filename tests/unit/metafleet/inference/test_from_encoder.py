@@ -1,6 +1,7 @@
 """Models made of an encoder and a head: what they answer, and what they refuse."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -278,6 +279,22 @@ def test_a_folder_of_another_kind_is_refused_in_one_line(things: Path) -> None:
         few_shot_model({"image": COLOURS}).adapt(things / "known")
 
     assert "\n" not in str(caught.value)
+
+
+def test_class_names_that_look_like_several_labels_are_told(things: Path) -> None:
+    names = ("red|round", "red|square", "blue")
+    for name, folder in zip(names, sorted((things / "known").iterdir()), strict=False):
+        folder.rename(things / "known" / name)
+    for folder in (things / "known").glob("thing*"):
+        shutil.rmtree(folder)
+    learned = few_shot_model({"image": COLOURS})
+
+    (note,) = (note for note in learned.adapt(things / "known").notes if "class names" in note)
+
+    assert note.startswith("2 of 3 class names hold '|', such as 'red|round'; each is one class")
+    assert note.endswith("train a run on such data with --label-separator '|', and adapt it")
+    (things / "known" / "red|round").rename(things / "known" / "green|round")
+    assert not [note for note in learned.adapt(things / "known").notes if "class names" in note]
 
 
 def test_encoders_are_read_from_words() -> None:
