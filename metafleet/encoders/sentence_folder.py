@@ -80,7 +80,7 @@ class SentenceEncoder(PretrainedEncoder):
     def graph_part(self, shape: tuple[int, ...]) -> GraphPart:
         """Return model, pooling and scaling, which take tokens."""
         model = on_cpu(self._model)
-        tokens = model.tokenize(["a"])
+        tokens = model.preprocess(["a"])
         names = tuple(name for name, it in tokens.items() if isinstance(it, Tensor))
         others = {name: it for name, it in tokens.items() if name not in names}
 
@@ -92,7 +92,7 @@ class SentenceEncoder(PretrainedEncoder):
         return GraphPart(
             tuple(token_input(f".{name}", ANY, self.name) for name in names),
             Calling(model, features),
-            lambda items: tuple(model.tokenize(read_texts(items))[name] for name in names),
+            lambda items: tuple(model.preprocess(read_texts(items))[name] for name in names),
         )
 
     def too_long(self, items: Array) -> int:
@@ -102,8 +102,9 @@ class SentenceEncoder(PretrainedEncoder):
             return 0
         model = self._model  # which may put a prompt before each text
         prompt = model.prompts.get(model.default_prompt_name) or ""
-        found = self._counting([prompt + text for text in read_texts(items)])["input_ids"]
-        return sum(len(ids) > most for ids in found)
+        texts = [prompt + text for text in read_texts(items)]
+        found = self._counting(texts, verbose=False)  # we say ourselves that texts are too long
+        return sum(len(ids) > most for ids in found["input_ids"])
 
     @loaded_once
     def _counting(self) -> Any:

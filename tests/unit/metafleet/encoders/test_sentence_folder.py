@@ -1,6 +1,7 @@
 """A folder of sentence-transformers gives the features that the library itself gives."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,22 @@ def test_counting_long_texts_never_changes_how_others_encode(
 
     assert encoder.too_long(tiny.texts("rain " * 20, "sun")) == 1
     assert len(seen) >= 2 and None not in seen
+
+
+def test_the_libraries_warn_of_nothing_that_we_tell_ourselves(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("transformers", "sentence_transformers"):
+        monkeypatch.setattr(logging.getLogger(library), "propagate", True)
+    encoder = get_encoder(f"st:{tiny.write_sentences(tmp_path)}", kind="text")
+    texts = tiny.texts("rain " * 20, "sun")
+    caplog.clear()  # writing the folder warns
+
+    assert encoder.too_long(texts) == 1
+    part = encoder.graph_part(texts.shape[1:])
+
+    assert part is not None and part.prepare(texts)[0].shape == (2, 12)
+    assert not [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
 
 
 def test_a_folder_that_is_no_sound_model_is_one_line(tmp_path: Path) -> None:
