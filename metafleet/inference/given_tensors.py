@@ -82,7 +82,7 @@ def _check_tensor(problem: Problem, name: str, values: object) -> None:
     modality = name.removesuffix(".present")
     if modality not in problem.modalities:
         known = ", ".join(problem.modalities)
-        raise DataError(f"modality {name!r} is unknown; the model was trained on {known}")
+        raise DataError(f"modality {name!r} is unknown; the model reads {known}")
     if not isinstance(values, Tensor):
         kind = type(values).__name__
         raise DataError(f"{name!r} is a {kind}; expected a tensor, as `torch.as_tensor` makes it")

@@ -224,7 +224,7 @@ def _refuse(folder: Path, problems: Sequence[DataProblem], *, skip_bad: bool) ->
 def _lacking(folder: Path, items: Sequence[Item], needs: Needs, log: ProblemLog) -> set[int]:
     """Log the items that lack a required modality, and return their numbers."""
     kind = "missing-modality"
-    why = "which the model was trained on and needs of every item"
+    why = "which the model needs of every item"
     nowhere = [name for name in needs.required if items and not _any_has(items, name)]
     for name in nowhere:
         log.add_fatal(kind, str(folder), f"no item has {name!r}, {why}; add it")
@@ -261,7 +261,7 @@ def _known(
             )
         elif kind != specs[name].kind:
             raise DataError(
-                f"{folder} has {kind} as modality {name!r}; the model was trained with "
+                f"{folder} has {kind} as modality {name!r}; the model reads "
                 f"{specs[name].kind} there"
             )
         else:
@@ -269,8 +269,7 @@ def _known(
     if not known:
         there = ", ".join(reading.kinds) or "nothing"
         raise DataError(
-            f"{folder} has {there}; the model was trained on {', '.join(needs.known)}: none of it "
-            "is there"
+            f"{folder} has {there}; the model reads {', '.join(needs.known)}: none of it is there"
         )
     return known, notes
 

@@ -116,7 +116,7 @@ def test_items_without_a_modality_the_model_needs_are_named_or_left_out(
 
     lines = str(caught.value).splitlines()
     assert [line[:11] for line in lines[:2]] == ["thing00/000", "thing00/001"]
-    assert "has no 'image', which the model was trained on and needs of every item" in lines[0]
+    assert "has no 'image', which the model needs of every item" in lines[0]
     assert lines[2].endswith(
         "has 2 problems (2 missing-modality); fix them, or give --skip-bad to leave them out"
     )
@@ -172,7 +172,7 @@ def test_a_folder_with_nothing_the_model_knows_is_refused(support: Path, tmp_pat
     (tmp_path / "a.txt").write_text("only words")
     model = learned("image").adapt(support)
 
-    with pytest.raises(DataError, match="has text; the model was trained on image"):
+    with pytest.raises(DataError, match="has text; the model reads image"):
         model.predict(tmp_path)
 
 
