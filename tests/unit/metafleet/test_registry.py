@@ -143,7 +143,10 @@ def test_a_forbidden_or_missing_import_is_named(
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("wide:Late", "has no 'Late'"), ("late:Late", "cannot be imported (ImportError: cannot import name")],
+    [
+        ("wide:Late", "has no 'Late'"),
+        ("late:Late", "cannot be imported (ImportError: cannot import"),
+    ],
 )
 def test_a_change_after_the_import_says_to_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str

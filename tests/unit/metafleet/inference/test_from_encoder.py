@@ -275,7 +275,8 @@ def test_a_folder_of_another_kind_is_refused_in_one_line(things: Path) -> None:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
-    with pytest.raises(DataError, match=r"has audio; the model reads image: none of it is there$") as caught:
+    told = r"has audio; the model reads image: none of it is there$"
+    with pytest.raises(DataError, match=told) as caught:
         few_shot_model({"image": COLOURS}).adapt(things / "known")
 
     assert "\n" not in str(caught.value)
