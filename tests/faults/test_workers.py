@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import pytest
+import redis
 
 from metafleet.contracts.connections import connect
 from metafleet.contracts.job import InnerLoopJob
@@ -59,7 +60,7 @@ def test_a_worker_stopped_for_a_while_and_continued(fleet: Fleet, expected: str)
     frozen, _ = fleet.start(2)
     running = Running(fleet.settings)
 
-    running.disturb(lambda: frozen.send(signal.SIGSTOP))
+    running.disturb(lambda: _freeze_in_a_job(fleet, frozen))
     wait_until(lambda: any(step.retries for step in running.watcher.steps), "another attempt", 90)
     frozen.send(signal.SIGCONT)
 
@@ -142,15 +143,32 @@ def _note_when_sent_again(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def _kill_in_a_job(fleet: Fleet, victim: WorkerProcess) -> float:
     """Kill a worker while it holds the lease of an attempt; returns when, by our clock."""
     with connect(str(fleet.settings.broker_url)) as client:
-
-        def holds_a_lease() -> bool:
-            owners = [client.get(key) or b"" for key in client.scan_iter("*:lease:*")]
-            return any(f":{victim.pid}/".encode() in owner for owner in owners)
-
-        wait_until(holds_a_lease, "the victim in a job")
+        wait_until(lambda: _holds_a_lease(client, victim), "the victim in a job")
         killed_s = time.monotonic()
         victim.kill()
     return killed_s
+
+
+def _freeze_in_a_job(fleet: Fleet, worker: WorkerProcess) -> None:
+    """Stop a worker while it holds the lease of an attempt."""
+    with connect(str(fleet.settings.broker_url)) as client:
+
+        def is_frozen_in_a_job() -> bool:
+            if not _holds_a_lease(client, worker):
+                return False
+            worker.send(signal.SIGSTOP)
+            time.sleep(0.02)  # what the worker has sent arrives
+            if _holds_a_lease(client, worker):
+                return True
+            worker.send(signal.SIGCONT)
+            return False
+
+        wait_until(is_frozen_in_a_job, "the worker in a job")
+
+
+def _holds_a_lease(client: redis.Redis, worker: WorkerProcess) -> bool:
+    owners = [client.get(key) or b"" for key in client.scan_iter("*:lease:*")]
+    return any(f":{worker.pid}/".encode() in owner for owner in owners)
 
 
 def _kill_once_it_holds_a_message(frozen: WorkerProcess, running: Running) -> None:

@@ -27,6 +27,7 @@ from tests.runs import (
 )
 
 CODE = """
+import os
 import random
 import time
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ import torch
 from metafleet.learners.maml import Maml, MamlOptions
 
 FACTOR = {factor}
-COUNT = [0]
+COUNT = [os.getpid() % 1000 * 100]  # two processes never have the same count
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ WAYS = {{
     "pure": lambda: 1.0,
     "draws": random_factor,
     "clock": lambda: 1.0 + 0.01 * (time.time() % 1),
-    "count": lambda: 1.0 + 0.001 * COUNT[0],
+    "count": lambda: 1.0 + 1e-5 * COUNT[0],
     "set": order_of_a_set,
     "state": lambda: 1.0,
 }}
