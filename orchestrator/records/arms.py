@@ -49,20 +49,21 @@ def find_arms(session: Connection, names: Sequence[str]) -> list[Arm]:
 
     Raises:
         RunNotFoundError: there is no such run.
-        ConfigError: fewer than two arguments, an argument occurs twice, no run matches a filter, or
-            the matching runs differ in more than their seed.
+        ConfigError: fewer than two arguments, two arguments name the same run, no run matches a
+            filter, or the matching runs differ in more than their seed.
     """
     if len(names) < 2:
         raise ConfigError(f"{len(names)} run to compare; expected two or more runs or groups")
     arms = [Arm(name, _group(session, name)) for name in names]
-    seen: dict[frozenset[int], str] = {}
+    seen: dict[int, str] = {}
     for arm in arms:
-        members = frozenset(entry.run.id for entry in arm.group.entries)
-        if members in seen:
-            raise ConfigError(
-                f"{seen[members]!r:.80} and {arm.name!r:.80} are the same runs; expected others"
-            )
-        seen[members] = arm.name
+        for run_id in sorted(entry.run.id for entry in arm.group.entries):
+            if run_id in seen:
+                raise ConfigError(
+                    f"{seen[run_id]!r:.80} and {arm.name!r:.80} both name run {run_id}; expected "
+                    "arguments without a common run"
+                )
+        seen |= {entry.run.id: arm.name for entry in arm.group.entries}
     return arms
 
 

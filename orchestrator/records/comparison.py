@@ -91,7 +91,7 @@ def compare_arms(session: Connection, arms: Sequence[Arm], split: str) -> Compar
     evaluated on.
     """
     figures = tuple(_figure(arm, split) for arm in arms)
-    is_score = all(figure.is_share for figure in figures if figure is not None)
+    is_score = all(_has_scores(arm, split) for arm in arms)
     results = {entry.run.id: _results(session, entry, split) for arm in arms for entry in arm.runs}
     first, *others = arms
     contrasts = [_contrast(first, arm, results, split, is_score=is_score) for arm in others]
@@ -121,6 +121,12 @@ def _results(session: Connection, entry: Entry, split: str) -> EpisodeResultsRec
     return EpisodeResultsRepository(session).find(
         entry.run.id, split=split, label=TRAINED, step=chosen.step
     )
+
+
+def _has_scores(arm: Arm, split: str) -> bool:
+    """Return whether all results of an arm are scores, even those that are no number."""
+    found = [entry.results.get(RESULT_OF[split]) for entry in arm.runs]
+    return all(result.accuracy is not None for result in found if result is not None)
 
 
 def _figure(arm: Arm, split: str) -> Figure | None:

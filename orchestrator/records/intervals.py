@@ -19,7 +19,7 @@ class Mean:
         ci95: half width of the 95 % interval of the mean, t * s / sqrt(n). Here s is the standard
             deviation, which divides by n - 1. t is the quantile of Student's t distribution ("The
             Probable Error of a Mean", Biometrika 6, 1908), with n - 1 degrees of freedom. None for
-            a single seed, whose spread is unknown.
+            a single seed, whose spread is unknown; infinite if a value is infinite.
     """
 
     n: int
@@ -32,7 +32,9 @@ class Mean:
         n = len(values)
         if n == 1:
             return cls(1, values[0], None)
-        half_width = quantile(n - 1) * statistics.stdev(values) / math.sqrt(n)
+        # statistics.stdev fails for infinite values
+        spread = statistics.stdev(values) if all(map(math.isfinite, values)) else math.inf
+        half_width = quantile(n - 1) * spread / math.sqrt(n)
         return cls(n, statistics.fmean(values), half_width)
 
 

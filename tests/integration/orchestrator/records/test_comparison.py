@@ -172,6 +172,17 @@ def test_what_cannot_be_compared_is_said(
     assert [entry.run.name for entry in unjudged] == (["b"] if "keeps_episodes" in other else [])
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_losses_that_are_not_finite_are_not_compared(database: Database, value: float) -> None:
+    for seed in (1, 2):
+        for name, lr in (("a", 0.1), ("b", 0.2)):
+            add(database, name, lr=lr, seed=seed, gain=value, is_score=False)
+
+    found = compared(database, "a", "b")
+    assert found.metric == "loss"
+    assert found.contrasts[0].problem == "a loss is not finite"
+
+
 def test_p_is_corrected_for_several_comparisons(database: Database) -> None:
     for index, name in enumerate("abc"):
         add(database, name, lr=index / 10, gain=0.002 * index)
@@ -187,8 +198,9 @@ def test_p_is_corrected_for_several_comparisons(database: Database) -> None:
     ("names", "error", "said"),
     [
         (["a"], ConfigError, "expected two or more"),
-        (["a", "a"], ConfigError, "are the same runs"),
-        (["a", "1"], ConfigError, "are the same runs"),
+        (["a", "a"], ConfigError, "both name run 1"),
+        (["a", "1"], ConfigError, "both name run 1"),
+        (["a", "3"], ConfigError, "'a' and '3' both name run 3"),
         (["a", "nowhere"], RunNotFoundError, "nowhere"),
         (["a", "seed=1"], ConfigError, "matches 2 groups of runs, which differ in outer.lr"),
         (["a", "seed=7"], ConfigError, "no run matches 'seed=7'"),
@@ -198,7 +210,7 @@ def test_p_is_corrected_for_several_comparisons(database: Database) -> None:
 def test_names_that_are_no_arms_are_refused(
     database: Database, names: list[str], error: type[Exception], said: str
 ) -> None:
-    add(database, "a"), add(database, "b", lr=0.2)
+    add(database, "a"), add(database, "b", lr=0.2), add(database, "a", seed=2)
 
     with database.session(read_only=True) as session, pytest.raises(error) as caught:
         find_arms(session, names)

@@ -21,5 +21,9 @@ def test_a_mean_has_the_interval_of_its_seeds() -> None:
     assert mean.ci95 == pytest.approx((high - low) / 2)
 
 
+def test_an_infinite_seed_has_an_infinite_interval() -> None:
+    assert Mean.of([math.inf, 1.0]) == Mean(2, math.inf, math.inf)
+
+
 def test_a_single_seed_has_no_interval() -> None:
     assert Mean.of([0.5]) == Mean(1, 0.5, None)
