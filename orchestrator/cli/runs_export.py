@@ -1,13 +1,13 @@
 """`metafleet runs export`: write the records of runs into files for other programs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 
 from metafleet.db.repositories.runs import RunRepository
-from metafleet.errors import RunNotFoundError
+from metafleet.errors import ConfigError, RunNotFoundError
 from metafleet.orchestrator.cli.arguments import PathType, RunName
 from metafleet.orchestrator.cli.context import load_settings, open_records
 from metafleet.orchestrator.client.exporting import FILE_FORMATS, export_runs
@@ -69,8 +69,21 @@ def export(runs: Sequence[str], *, filters: Sequence[str], output: Path, file_fo
             click.echo(str(output))
             return
         if file_format == _ROW:
+            _require_own_files(chosen.values())
             for run in chosen.values():
                 click.echo(str(run.write_row(output)))
             return
         for path in export_runs(list(chosen.values()), output, file_format):
             click.echo(str(path))
+
+
+def _require_own_files(runs: Iterable[Run]) -> None:
+    """Refuse runs whose rows would replace each other."""
+    known: dict[str, Run] = {}
+    for run in runs:
+        other = known.setdefault(run.row_name, run)
+        if other is not run:
+            raise ConfigError(
+                f"runs {other.id} and {run.id} would both be written to {run.row_name}; expected "
+                "runs of different names or seeds: export them into different folders"
+            )

@@ -7,6 +7,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import Connection
+
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.db.records import EvaluationRecord, OuterStepRecord, RunRecord
@@ -67,6 +69,11 @@ class Run:
         return self._record.seed
 
     @property
+    def row_name(self) -> str:
+        """The name of the file that ``write_row`` writes."""
+        return f"{self.name}-{self.seed}.json"
+
+    @property
     def status(self) -> str:
         """One of created, queued, running, finished, failed, interrupted and cancelled."""
         return self._record.status.value
@@ -122,13 +129,13 @@ class Run:
     def curve(self) -> Table:
         """Return the outer steps: loss, accuracy, gradient norm, learning rate, seconds ..."""
         with self._database.session(read_only=True) as session:
-            rows = OuterStepRepository(session).list(self.id)
+            rows = OuterStepRepository(session).list(self._id_in(session))
         return Table([f.name for f in fields(OuterStepRecord)], [asdict(row) for row in rows])
 
     def evaluations(self) -> Table:
         """Return the validations and tests, with 95 % intervals over episodes."""
         with self._database.session(read_only=True) as session:
-            rows = EvaluationRepository(session).list(self.id)
+            rows = EvaluationRepository(session).list(self._id_in(session))
         return Table([f.name for f in fields(EvaluationRecord)], [asdict(row) for row in rows])
 
     def episodes(self, split: str | None = META_TEST, label: str | None = None) -> Table:
@@ -139,7 +146,9 @@ class Run:
             label: "trained", "initialisation" or "nearest_prototype"; None for all.
         """
         with self._database.session(read_only=True) as session:
-            found = EpisodeResultsRepository(session).list(self.id, split=split, label=label)
+            found = EpisodeResultsRepository(session).list(
+                self._id_in(session), split=split, label=label
+            )
         rows = [
             {"split": one.split, "label": one.label, "step": one.step, "episode": index}
             | {"loss": loss, "accuracy": one.accuracies[index] if one.accuracies else None}
@@ -158,7 +167,7 @@ class Run:
         from metafleet.orchestrator.runs.learned_run import learned_by  # noqa: PLC0415
 
         with self._database.session(read_only=True) as session:
-            evaluations = EvaluationRepository(session).list(self.id)
+            evaluations = EvaluationRepository(session).list(self._id_in(session))
         return learned_by(self._settings, self._record, evaluations, log.warning)
 
     def send_to(self, target: str) -> None:
@@ -185,8 +194,9 @@ class Run:
 
         self.refresh()
         with self._database.session(read_only=True) as session:
-            row = LedgerRow.of(self._record, EvaluationRepository(session).list(self.id))
-        path = Path(folder) / f"{self.name}-{self.seed}.json"
+            evaluations = EvaluationRepository(session).list(self._id_in(session))
+        row = LedgerRow.of(self._record, evaluations)
+        path = Path(folder) / self.row_name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with drafting(path, mode=0o644, survives=False) as draft:
@@ -200,9 +210,17 @@ class Run:
         if not tags:
             raise ConfigError("no tag given; expected one or more")
         with self._database.session() as session:
-            RunNotes(session).add_tags(self.id, tags)
+            RunNotes(session).add_tags(self._id_in(session), tags)
 
     def note(self, text: str) -> None:
         """Replace the run's note."""
         with self._database.session() as session:
-            RunNotes(session).set_note(self.id, text)
+            RunNotes(session).set_note(self._id_in(session), text)
+
+    def _id_in(self, session: Connection) -> int:
+        """Return the run's id; SQLite gives the id of a deleted run to another run.
+
+        Raises:
+            RunNotFoundError: the run was deleted.
+        """
+        return RunRepository(session).get(self.uid).id

@@ -156,8 +156,14 @@ def _require_types(row: LedgerRow) -> None:
     for name in _TEXTS:
         if not isinstance(getattr(row, name), str):
             raise TypeError(f"{name} is no text")
+    if not all(isinstance(value, str) for value in row.fingerprint.values()):
+        raise TypeError("a value of fingerprint is no text")
+    if not row.metrics:
+        raise ValueError("metrics is empty")
     for metric in row.metrics:
-        numbers = (metric.loss, metric.loss_ci95, metric.accuracy, metric.accuracy_ci95)
-        for number in numbers:
-            if number is not None and not math.isfinite(number):
-                raise ValueError(f"{metric.name} is not finite")
+        if not isinstance(metric.episodes, int):
+            raise TypeError(f"episodes of {metric.name} is no whole number")
+        optional = (metric.accuracy, metric.accuracy_ci95)
+        given = [number for number in optional if number is not None]
+        if not all(map(math.isfinite, (metric.loss, metric.loss_ci95, *given))):
+            raise ValueError(f"{metric.name} is not finite")

@@ -110,6 +110,11 @@ def test_on_another_processor_the_interval_counts(
         (lambda document: document.update(more=1), "is no row of a ledger"),
         (lambda document: document["metrics"][0].update(loss="x"), "is no row of a ledger"),
         (lambda document: document["metrics"][0].update(loss=float("nan")), "is not finite"),
+        (lambda document: document["metrics"][0].update(loss=None), "is no row of a ledger"),
+        (lambda document: document["metrics"][0].update(episodes=[]), "is no whole number"),
+        (lambda document: document.update(metrics=[]), "metrics is empty"),
+        (lambda document: document.update(fingerprint=[]), "is no row of a ledger"),
+        (lambda document: document.update(fingerprint={"outer": 3}), "of fingerprint is no text"),
         (lambda document: document["config"].update(outer=3), "outer"),
         (lambda document: document.update(data_digest="f" * 64), "prepare the same data"),
     ],
@@ -133,6 +138,21 @@ def test_no_file_crashes_the_command(
     assert reproduce(tmp_path / "row.json") == 1
     assert reproduce(tmp_path / "missing.json") == 1
     assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_rows_that_would_replace_each_other_are_not_written(
+    tmp_path: Path, row: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = ["--in-process", "--set", "outer.lr=0.002"]
+    assert main(["submit", str(tmp_path / "tiny.toml"), *other]) == 0
+    export = ["runs", "export", "--format", "row", "--output", str(tmp_path / "both")]
+    capsys.readouterr()
+
+    assert main([*export, "--where", "experiment=tiny"]) == 1
+    error = capsys.readouterr().err
+    assert "runs 2 and 1 would both be written to tiny-1.json" in error and error.count("\n") == 1
+    assert not (tmp_path / "both").exists()
+    assert main([*export, "1", "1"]) == 0
 
 
 def test_a_run_that_was_not_tested_has_no_row(
