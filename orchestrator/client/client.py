@@ -195,12 +195,15 @@ class Client:
         priority: int = 0,
     ) -> list[Run]:
         # imported here: reading records needs no learning core
+        from metafleet.orchestrator.config.naming import check_name  # noqa: PLC0415
         from metafleet.orchestrator.runs.launch import (  # noqa: PLC0415
             Queueing,
             check_data,
             create_runs,
         )
 
+        if name is not None:
+            check_name(name, "name")
         for seed in seeds:
             config.with_seed(seed)
         with private_files():

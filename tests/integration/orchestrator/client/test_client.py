@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 from pyarrow import parquet
+from sqlalchemy import delete
 
 import metafleet
 from metafleet import Client, ConfigError
 from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.records import RUNS
 from metafleet.db.repositories import RunRepository
 from metafleet.errors import RunNotFoundError
 from metafleet.orchestrator.cli.main import main
@@ -105,6 +108,31 @@ def test_tags_and_notes_are_kept(client: Client, runs: list[Run]) -> None:
     assert [run.uid for run in client.runs(where="tags=paper and note~figure")] == [runs[1].uid]
     with pytest.raises(ConfigError, match="no tag given"):
         runs[1].tag()
+
+
+def test_a_deleted_run_is_not_confused_with_the_next_one(client: Client, home: Path) -> None:
+    (gone,) = client.submit(SINUSOID)
+    url = Settings.load(given={"METAFLEET_HOME": str(home)}).database_url
+    with Database.open(url) as database, database.session() as session:
+        session.execute(delete(RUNS).where(RUNS.c.id == gone.id))
+    (new,) = client.submit(SINUSOID)
+
+    assert new.id == gone.id
+    for use in (gone.curve, gone.evaluations, gone.episodes, gone.learned):
+        with pytest.raises(RunNotFoundError):
+            use()
+    with pytest.raises(RunNotFoundError):
+        gone.tag("paper")
+    with pytest.raises(RunNotFoundError):
+        gone.note("as expected")
+    assert (new.value("tags"), new.value("note")) == ([], None)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a b", ""])
+def test_a_name_that_is_no_name_is_refused(client: Client, name: str) -> None:
+    with pytest.raises(ConfigError, match="expected a letter"):
+        client.submit(SINUSOID, name=name)
+    assert client.runs() == []
 
 
 def test_a_queued_run_is_waited_for(client: Client, home: Path) -> None:
