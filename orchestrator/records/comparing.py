@@ -47,9 +47,12 @@ def parse_number(text: str) -> int | float | None:
     if found is None:
         return None
     digits = text.removesuffix("%")
-    if digits.lstrip("+-").replace("_", "").isdigit() and not found["share"]:
-        return int(digits)
-    return float(digits) / 100 if found["share"] else float(digits)
+    try:
+        if digits.lstrip("+-").replace("_", "").isdigit() and not found["share"]:
+            return int(digits)
+        return float(digits) / 100 if found["share"] else float(digits)
+    except ValueError:  # such as "1__0", or more digits than Python converts
+        return None
 
 
 def compare(value: Any, sign: str, literal: Literal, *, now: datetime) -> bool | None:

@@ -51,10 +51,10 @@ def propose(
         sampler: one of ``SAMPLERS``.
         seed: the seed of the sweep.
         number: number of the trial, from 0.
-        earlier: the trials before it, in the order of their numbers.
+        earlier: the trials so far, in the order of their numbers.
 
     Raises:
-        ConfigError: Optuna is needed and not installed.
+        ConfigError: Optuna or SciPy is needed and not installed.
     """
     if sampler == "grid":
         lists = [parameter.values for parameter in space if isinstance(parameter, Choices)]
@@ -70,10 +70,10 @@ def require_sampler(sampler: str) -> None:
     """Check that a sampler can be used here.
 
     Raises:
-        ConfigError: Optuna is needed and not installed.
+        ConfigError: Optuna or SciPy is needed and not installed.
     """
     if sampler in ("tpe", "gp"):
-        _optuna()
+        _optuna(sampler)
 
 
 def _drawn(parameter: Parameter, draw: random.Random) -> Any:
@@ -90,15 +90,18 @@ def _drawn(parameter: Parameter, draw: random.Random) -> Any:
     return round(limited) if parameter.is_whole else limited
 
 
-def _optuna() -> Any:
+def _optuna(sampler: str) -> Any:
     try:
         import optuna  # noqa: PLC0415 - an optional package
+
+        if sampler == "gp":
+            import scipy  # noqa: F401, PLC0415 - Optuna does not require it
     except ImportError as error:
         raise ConfigError(
-            f"this sampler needs optuna ({error}); pip install 'metafleet[sweep]', or choose "
-            "--sampler random"
+            f"--sampler {sampler} is missing a package ({error}); pip install 'metafleet[sweep]', "
+            "or choose --sampler random"
         ) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
 
@@ -111,12 +114,12 @@ def _by_optuna(
     earlier: Sequence[Outcome],
 ) -> dict[str, Any]:
     """Ask a sampler of Optuna, given a study in memory that holds the earlier trials."""
-    optuna = _optuna()
+    optuna = _optuna(sampler)
     # Optuna keeps no state of a sampler, so each trial gets a seed of its own
     own_seed = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
     distributions = {parameter.key: _distribution(optuna, parameter) for parameter in space}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.simplefilter("ignore")  # of Optuna and NumPy, e.g. about a loss of infinity
         study = optuna.create_study(
             direction="maximize", sampler=_sampler(optuna, sampler, own_seed)
         )

@@ -11,7 +11,7 @@ from metafleet.errors import ConfigError
 from metafleet.orchestrator.config.source import parse_value
 
 MOST_CHOICES: Final = 1_000
-_RANGE: Final = re.compile(r"(?P<log>log:)?(?P<low>[^.,:]+(?:\.\d+)?)\.\.(?P<high>[^,:]+)")
+_RANGE: Final = re.compile(r"(?P<log>log:)?(?P<low>[^,:]+?)\.\.(?P<high>[^,:]+)")
 _REFUSED: Final = ("data", "episodes", "validation", "test", "seed", "name", "description")
 _TRAINING_ONLY: Final = "episodes.meta_train."
 

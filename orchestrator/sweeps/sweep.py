@@ -1,10 +1,12 @@
 """A sweep: its trials are runs with three tags, so that it needs no records of its own."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from metafleet.contracts.settings import Settings
+from metafleet.data.registry import pin
 from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord, RunStatus
 from metafleet.digests import json_sha256
@@ -108,6 +110,8 @@ class Sweep:
                 "example --set validation.every=100"
             )
         self._database, self._settings, self._plan = database, settings, plan
+        data = pin(plan.config.data, settings.data_dir)  # as in the runs
+        self._config = plan.config.with_data(data).to_json()
 
     def trials(self) -> list[Trial]:
         """Return the trials so far, in the order of their numbers.
@@ -134,7 +138,8 @@ class Sweep:
             ConfigError: the proposed configuration is invalid; the message names its values.
         """
         trials = self.trials()
-        number = trials[-1].number + 1 if trials else 0
+        used = {trial.number for trial in trials}
+        number = next(n for n in itertools.count() if n not in used)  # a run may be deleted
         values = propose(
             self._plan.space,
             self._plan.sampler,
@@ -168,9 +173,8 @@ class Sweep:
         """Check that a trial could be one of this plan."""
         start = f"sweep {self._plan.name!r} was begun with"
         end = "choose another --name, or give the options of that sweep"
-        for change in difference(self._plan.config.to_json(), entry.run.config):
-            # the place of data is pinned when a run is created
-            if change.key not in (*keys, *_OWN_KEYS) and not change.key.startswith("data."):
+        for change in difference(self._config, entry.run.config):
+            if change.key not in (*keys, *_OWN_KEYS):
                 raise ConfigError(
                     f"{start} {change.key}={change.after!r:.40}, not {change.before!r:.40}; {end}"
                 )

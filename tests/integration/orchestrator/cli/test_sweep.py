@@ -100,9 +100,24 @@ def test_more_trials_are_added_and_other_options_are_refused(
         (("--sampler", "tpe"), "was begun with other --over, --sampler or --seed"),
         (("--over", "learner.inner_steps=1,2"), "other --over, --sampler or --seed"),
         (("--set", "outer.steps=9"), "was begun with outer.steps=6, not 9"),
+        (("--set", "data.noise_std=0.5"), "was begun with data.noise_std=None, not 0.5"),
     ):
         status, out, error = command(*sweep, "--trials", "3", *others)
         assert status == 1 and out == "" and said in error and error.count("\n") == 1
+    assert ended(home) == 3
+
+
+def test_a_deleted_trial_is_tried_again(home: Path, command: Command, file: str) -> None:
+    grid = ("sweep", file, "--over", "outer.lr=0.0001,0.01,0.1", "--in-process", "--json")
+    first = json.loads(command(*grid)[1])
+    deleted = first["trials"][0]["run"]
+    assert command("runs", "delete", str(deleted), "--yes")[0] == 0
+
+    status, out, _ = command(*grid)
+    assert status == 0
+    assert [one["values"] for one in json.loads(out)["trials"]] == [
+        one["values"] for one in first["trials"]
+    ]
     assert ended(home) == 3
 
 

@@ -92,6 +92,7 @@ def test_a_filter_that_holds(text: str) -> None:
         "off",
         "not n_way",
         "outer.lr=fast",
+        "outer.lr=1_",
         "size=4",
         "seed=18446744073709551616",
         f"seed={2**64}",
@@ -159,6 +160,8 @@ def test_what_is_no_filter_is_refused_in_one_line(text: str, said: str) -> None:
     [
         ("status=finishd", "expected one of created, queued, running"),
         ("seed<many", "expected a number"),
+        ("seed=1__0", "expected a number"),
+        ("seed=" + "9" * 5000, "expected a number"),
         ("best>high", "expected a number"),
         ("created<2026-13-01", "expected a date such as"),
         ("created=yesterday", "or an age such as 7d"),

@@ -1,6 +1,8 @@
 """Proposals depend on seed and results alone, and learn where they should."""
 
+import math
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -79,9 +81,22 @@ def test_open_and_failed_trials_are_no_results(sampler: str) -> None:
     assert found.keys() == {parameter.key for parameter in SPACE}
 
 
-def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_an_infinite_loss_gives_no_warning(sampler: str) -> None:
+    earlier = search("random", 8)
+    earlier[3] = Outcome(earlier[3].values, -math.inf)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        propose(SPACE, sampler, seed=0, number=8, earlier=earlier)
+
+
+@pytest.mark.parametrize("package", ["optuna", "scipy"])
+def test_without_its_packages_the_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
 
     require_sampler("random")
     with pytest.raises(ConfigError, match=r"pip install 'metafleet\[sweep\]'"):
-        require_sampler("tpe")
+        require_sampler("gp")

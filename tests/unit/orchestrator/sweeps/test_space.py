@@ -11,6 +11,7 @@ from metafleet.orchestrator.sweeps.space import Choices, Range, grid_size, parse
     [
         ("outer.lr=log:0.001..1", Range("outer.lr", 0.001, 1.0, True)),
         ("outer.lr = 1e-3..0.5", Range("outer.lr", 1e-3, 0.5, False)),
+        ("outer.lr=log:1.5e-3..1.0e-1", Range("outer.lr", 1.5e-3, 0.1, True)),
         ("learner.inner_steps=1..8", Range("learner.inner_steps", 1, 8, False)),
         ("model.channels=log:8..512", Range("model.channels", 8, 512, True)),
         ("learner.x=-1.5..-1", Range("learner.x", -1.5, -1.0, False)),
@@ -46,6 +47,7 @@ def vars_of(parameter: Choices | Range) -> tuple[object, ...]:
         (["outer.lr=3..1"], "outer.lr=3..1 is empty"),
         (["outer.lr=1..1"], "is empty"),
         (["outer.lr=a..b"], "'a' is no number"),
+        (["outer.lr=.1..1"], "'.1' is no number"),
         (["outer.lr=0.1..inf"], "inf is no number"),
         (["outer.lr=log:0..1"], "expected LOW above 0"),
         (["outer.lr=1,2", "outer.lr=3,4"], "given twice"),
