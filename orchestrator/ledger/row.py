@@ -81,14 +81,15 @@ class LedgerRow:
         """Make the row of a finished run.
 
         Raises:
-            ConfigError: the run is not finished, or was not tested.
+            ConfigError: the run is not finished, or its configuration has no test.
         """
         if run.status is not RunStatus.FINISHED or run.checkpoint_sha256 is None:
             raise ConfigError(f"run {run.id} is {run.status}; expected a finished run")
         metrics = tuple(map(_metric, _results(evaluations, run)))
         if not any(metric.split == META_TEST for metric in metrics):
             raise ConfigError(
-                f"run {run.id} has no meta-test; evaluate it with `metafleet evaluate {run.id}`"
+                f"run {run.id} has no meta-test of its own (test.episodes=0); start one that "
+                f"has with `metafleet runs clone {run.id} --set test.episodes=600`"
             )
         config = settled(ExperimentConfig.from_json(run.config), run)
         began, ended = run.started_at, run.finished_at

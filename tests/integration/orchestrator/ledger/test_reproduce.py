@@ -160,8 +160,10 @@ def test_a_run_that_was_not_tested_has_no_row(
 ) -> None:
     file = tmp_path / "tiny.toml"
     assert main(["submit", str(file), "--in-process", "--set", "test.episodes=0"]) == 0
+    export = ["runs", "export", "latest", "--format", "row", "--output", str(tmp_path / "rows")]
     capsys.readouterr()
 
-    out = str(tmp_path / "rows")
-    assert main(["runs", "export", "latest", "--format", "row", "--output", out]) == 1
-    assert "has no meta-test" in capsys.readouterr().err
+    assert main(export) == 1
+    assert "metafleet runs clone 2 --set test.episodes=600" in capsys.readouterr().err
+    assert main(["runs", "clone", "2", "--set", "test.episodes=5", "--in-process"]) == 0
+    assert main(export) == 0
