@@ -1,0 +1,54 @@
+"""Databases of every earlier revision are upgraded, and keep their rows."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pytest
+from alembic import command
+from sqlalchemy import Connection, MetaData, Table, inspect, text
+
+from metafleet.db.connection import make_engine, parse_url
+from metafleet.db.engine import Database, upgrade
+from metafleet.db.repositories import RunRepository
+from metafleet.db.schema import REVISIONS, alembic_config
+from tests.databases import schema_differences
+
+TABLES: Final = ("experiments", "runs", "outer_steps", "jobs", "evaluations", "checkpoints")
+VALUES: Final[dict[type, Any]] = {
+    int: 1,
+    float: 0.5,
+    str: "7",  # seeds are kept as text
+    bool: False,
+    object: {},  # JSON
+    datetime: datetime(2026, 1, 1, tzinfo=UTC),
+}
+
+
+def fill(connection: Connection, name: str) -> None:
+    """Add a row with a value in each column that needs one."""
+    table = Table(name, MetaData(), autoload_with=connection)
+    needed = [c for c in table.columns if not c.nullable and c.server_default is None]
+    row = {column.name: VALUES[column.type.python_type] for column in needed}
+    if name == "runs":
+        row |= {"id": 1, "uid": "bcdfghjk", "name": "old", "status": "finished"}
+    connection.execute(table.insert(), row)
+
+
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+def test_rows_of_an_earlier_revision_are_kept(database_url: str, revision: str) -> None:
+    engine = make_engine(parse_url(database_url))
+    with engine.begin() as connection:
+        command.upgrade(alembic_config(connection), revision)
+    with engine.begin() as connection:
+        for name in TABLES:
+            fill(connection, name)
+    upgrade(database_url)
+
+    assert schema_differences(engine) == []
+    with engine.begin() as connection:
+        for name in TABLES:
+            assert connection.scalar(text(f"SELECT count(*) FROM {name}")) == 1
+        assert inspect(connection).has_table("episode_results")
+    engine.dispose()
+    with Database.open(database_url) as database, database.session(read_only=True) as session:
+        assert RunRepository(session).get(1).name == "old"
