@@ -1,6 +1,7 @@
 """Databases of every earlier revision are upgraded, and keep their rows."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -24,6 +25,14 @@ VALUES: Final[dict[type, Any]] = {
 }
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database without tables."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres").new_database())
+    return f"sqlite:///{tmp_path}/metafleet.db"
+
+
 def fill(connection: Connection, name: str) -> None:
     """Add a row with a value in each column that needs one."""
     table = Table(name, MetaData(), autoload_with=connection)
@@ -35,14 +44,14 @@ def fill(connection: Connection, name: str) -> None:
 
 
 @pytest.mark.parametrize("revision", REVISIONS[:-1])
-def test_rows_of_an_earlier_revision_are_kept(database_url: str, revision: str) -> None:
-    engine = make_engine(parse_url(database_url))
+def test_rows_of_an_earlier_revision_are_kept(empty_url: str, revision: str) -> None:
+    engine = make_engine(parse_url(empty_url))
     with engine.begin() as connection:
         command.upgrade(alembic_config(connection), revision)
     with engine.begin() as connection:
         for name in TABLES:
             fill(connection, name)
-    upgrade(database_url)
+    upgrade(empty_url)
 
     assert schema_differences(engine) == []
     with engine.begin() as connection:
@@ -50,5 +59,5 @@ def test_rows_of_an_earlier_revision_are_kept(database_url: str, revision: str) 
             assert connection.scalar(text(f"SELECT count(*) FROM {name}")) == 1
         assert inspect(connection).has_table("episode_results")
     engine.dispose()
-    with Database.open(database_url) as database, database.session(read_only=True) as session:
+    with Database.open(empty_url) as database, database.session(read_only=True) as session:
         assert RunRepository(session).get(1).name == "old"
