@@ -8,9 +8,10 @@ from typing import Final
 class AttemptOutcome(StrEnum):
     """The outcome of an attempt.
 
-    SENT and COUNTED are not failures, but have counters too. Each attempt is SENT once, and may
-    have several of the other outcomes. For example, an attempt that was LOST because its worker was
-    silent may still be LATE.
+    SENT and COUNTED are not failures, but they have counters too. Each attempt is SENT once. After
+    that, an attempt may have several of the other outcomes. For example, if the worker of an
+    attempt is silent, the attempt is LOST. If the result of this attempt arrives later, the attempt
+    is also LATE.
     """
 
     SENT = "sent"

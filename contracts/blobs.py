@@ -136,9 +136,9 @@ class RedisBlobStore:
 class DirectoryBlobStore:
     """Blobs as files in a directory that all hosts share. Safe for many processes.
 
-    Workers may run as another user, so files get the permissions of the folder. So the owner of the
-    folder decides who may read the files. Readers check the bytes against the digest in a signed
-    message.
+    Workers and orchestrator may run as different users. Each file therefore gets the permissions of
+    the folder, and the owner of the folder decides who may read the files. Readers compare the
+    digest of the bytes with the digest in a signed message.
     """
 
     def __init__(self, directory: Path) -> None:

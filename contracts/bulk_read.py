@@ -1,8 +1,8 @@
 """Reads large values from Redis straight into memory.
 
-redis-py collects a value in a buffer, piece by piece, and copies it twice. For 50 MB this takes
-twice as long as receiving the value in place. The parser hiredis copies the value too, and it slows
-down sending.
+redis-py collects a value in a buffer, piece by piece, and copies it twice. For a value of 50 MB,
+redis-py takes twice as long as this module, which receives the value in place. The parser hiredis
+copies the value too, and hiredis makes sending slower.
 """
 
 import socket
@@ -26,7 +26,7 @@ def read_values(client: Client, lengths: dict[str, int]) -> bytearray | None:
         The joined values; None if a value is missing, is not a string or has another length.
 
     Raises:
-        redis.RedisError: for the same reasons as by the client's own commands.
+        redis.RedisError: one of the client's own commands would have raised this error too.
     """
     # a pooled connection has the client's password, TLS, health check and retry
     connection: Any = client.connection_pool.get_connection()

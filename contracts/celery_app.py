@@ -13,8 +13,8 @@ from metafleet.contracts.keys import KEY_PREFIX, queue_name, queue_of
 def make_app(broker_url: str, signing_key: str = "") -> Celery:
     """Make a Celery app for ``broker_url``. It connects on first use and reads no environment.
 
-    Each signing key has its own queues, so ``-Q inner.cpu`` selects the CPU queue of
-    ``signing_key``.
+    Each signing key has its own queues. The option ``-Q inner.cpu`` therefore selects the CPU queue
+    of ``signing_key``.
     """
     app = Celery("metafleet", broker=broker_url, set_as_current=False)
     queues = [

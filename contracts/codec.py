@@ -125,13 +125,14 @@ def encode(tensors: Mapping[str, Tensor]) -> Encoded:
 def decode_tensors(data: Buffer, schema: Schema) -> dict[str, Tensor]:
     """Decode named tensors that must match ``schema`` and our layout exactly.
 
-    If ``data`` are writable, like a private map, the tensors use their memory and keep it alive.
-    Read-only data are copied.
+    If ``data`` are writable, like a private map, the tensors share the memory of ``data`` and keep
+    this memory alive. If ``data`` are read-only, they are copied.
 
     Raises:
         LengthError: the data are truncated or too long.
-        SchemaError: names, dtypes or shapes differ from the schema. Both errors are raised before
-            any tensor is allocated, because the header is sufficient to detect them.
+        SchemaError: names, dtypes or shapes differ from the schema. LengthError and SchemaError are
+            raised before any tensor is allocated, because the header is sufficient to detect both
+            errors.
     """
     layout = _Layout.of(schema)
     writable = _checked(data, schema, layout)
@@ -149,9 +150,10 @@ def is_uniform(schema: Schema) -> bool:
 def decode_flat(data: Buffer, schema: Schema) -> Tensor:
     """Decode the tensors of a uniform ``schema`` as one 1-D tensor, gaps included.
 
-    This is useful because adding ten small tensors in one call is ten times faster and gives the
-    same bits. ``split_flat`` separates the tensors again. Errors and copies are the same as for
-    ``decode_tensors``.
+    One flat tensor makes addition faster: adding ten small tensors in one call is ten times faster
+    than adding them one by one, and gives the same bits. ``split_flat`` separates the tensors
+    again. This function raises the same errors as ``decode_tensors``, and copies ``data`` in the
+    same cases.
     """
     layout = _Layout.of(schema)
     dtype, _ = next(iter(schema.values()))

@@ -38,8 +38,8 @@ def prepare_process(device: str) -> None:
     """Make this process's arithmetic repeatable. Call it before the first tensor operation.
 
     CPU kernels split sums by thread, so the number of threads changes the bits. This function sets
-    this number to one, because several processes run in parallel. On a GPU, this function selects
-    deterministic algorithms.
+    the number of threads to one. One thread is enough, because several processes run in parallel.
+    On a GPU, this function selects deterministic algorithms.
     """
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -54,8 +54,9 @@ def keep_freed_memory() -> None:
     """Let this process keep freed memory for its next allocations. The bits do not change.
 
     By default, glibc returns the memory of freed tensors to the system. Every episode then gets new
-    memory, and the system zeroes each page. In conv4 MAML, this is 40 MB per episode and takes an
-    eighth of the episode's time. Without glibc, this function does nothing.
+    memory, and the system zeroes each page. In MAML with the model conv4, each episode gets 40 MB
+    of new memory, and zeroing this memory takes an eighth of the episode's time. Without glibc,
+    this function does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

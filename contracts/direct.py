@@ -1,13 +1,16 @@
 """Direct transfers over HTTP: the form of a request, and how both ends authenticate.
 
-Each request carries its own bearer token, an HMAC of its method and target with the signing key.
-An eavesdropper cannot use the token for any other request. Each answer carries an HMAC too, so that
-a worker sends nothing to a server that does not know the signing key.
+Each request carries its own bearer token, an HMAC of its method and target with the signing key. An
+eavesdropper cannot use the token for any other request. Each answer carries an HMAC too. A worker
+checks the HMAC of an answer before it uploads a sum, so it sends no sum to a server that does not
+know the signing key.
 
 The HMACs contain no nonce and do not cover the bytes of an uploaded sum. Without TLS, an
-eavesdropper can repeat a request with its token, as long as the blob is offered or expected. This
-downloads the same state again, or uploads other bytes in place of the sum. The orchestrator refuses
-such bytes, because their digest is not the one in the signed result. This costs another attempt.
+eavesdropper can therefore repeat a request with its token. As long as the orchestrator offers a
+state, the eavesdropper can download the state again. As long as the orchestrator expects a sum, the
+eavesdropper can upload other bytes in place of the sum. The orchestrator refuses these bytes,
+because their digest differs from the digest in the signed result. The shard then needs another
+attempt.
 """
 
 import hashlib

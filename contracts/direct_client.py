@@ -39,8 +39,8 @@ class DirectClient:
 
     Args:
         signing_key: the shared key; "" turns direct transfers off.
-        ca_file: PEM file of the certificates with which orchestrators are verified; "" for those
-            that the system trusts.
+        ca_file: PEM file of the certificates with which orchestrators are verified; "" for the
+            certificates that the system trusts.
 
     Raises:
         ConfigError: ``ca_file`` cannot be used.

@@ -23,7 +23,7 @@ _SEVERAL: Final = re.compile(f"{_STREAM}:{_WHY}")
 
 @dataclass(frozen=True, slots=True)
 class DiscardedAttempt:
-    """An attempt that a worker discarded, or several if there were too many to record one by one.
+    """An attempt that a worker discarded; or several, if they were too many to record one by one.
 
     Attributes:
         stream, epoch, step, shard, attempt: identify the attempt. For several attempts, all but the
@@ -31,7 +31,7 @@ class DiscardedAttempt:
         outcome: "late", "cancelled" or "unneeded".
         reason: "stale" (from an old epoch), "closed" (its step is closed), "done" (its shard is
             done), "taken" (its message came twice) or "unwanted".
-        worker: "host:pid"; "" for several.
+        worker: "host:pid"; "" for several attempts.
         n: number of attempts.
     """
 
@@ -49,8 +49,9 @@ class DiscardedAttempt:
 def parse_discarded(flat: Sequence[bytes]) -> tuple[DiscardedAttempt, ...]:
     """Parse the hash of discarded attempts, given in the order field, value, field, value, ...
 
-    The field "stream:epoch:step:shard:attempt:outcome:reason" is for one attempt, and its value is
-    the worker. The field "stream:outcome:reason" is for several, and its value is their number.
+    The field "stream:epoch:step:shard:attempt:outcome:reason" describes one attempt, and the value
+    of this field is the worker. The field "stream:outcome:reason" describes several attempts, and
+    the value of this field is the number of attempts.
     """
     texts = [text.decode(errors="replace") for text in flat]
     found = [_parse(field, value) for field, value in zip(texts[::2], texts[1::2], strict=True)]

@@ -37,7 +37,8 @@ class Exchange:
         blobs: the store that every host reaches.
         area: the run's files in the memory of the orchestrator's host; None on other hosts.
         to_store: whether to put blobs into the store even if there is a faster way.
-        direct: the connection between the orchestrator and a worker on another host, if any.
+        direct: the connection between the orchestrator and a worker on another host; None if there
+            is no such connection.
     """
 
     def __init__(

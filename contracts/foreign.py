@@ -13,7 +13,7 @@ _MOST_DIGITS: Final = 9
 
 
 def drop_foreign(client: Client, types: Mapping[str, str]) -> dict[str, str]:
-    """Delete keys with a value of another type than our values.
+    """Delete keys whose value does not have the type of our values.
 
     Args:
         client: client of the server.
@@ -32,7 +32,7 @@ def drop_foreign(client: Client, types: Mapping[str, str]) -> dict[str, str]:
 def take_numbers(
     client: Client, key: str, fields: Sequence[bytes], *, of: int
 ) -> tuple[set[tuple[int, ...]], int]:
-    """Parse the fields of one of our hashes, and delete fields of another form.
+    """Parse the fields of one of our hashes. Delete fields that do not have our form.
 
     Args:
         client: client of the server.
@@ -41,7 +41,7 @@ def take_numbers(
         of: how many numbers, separated by colons, a valid field contains.
 
     Returns:
-        The numbers in each valid field, and how many fields were deleted.
+        Two things: the numbers in each valid field, and the number of deleted fields.
     """
     ours: set[tuple[int, ...]] = set()
     foreign: list[bytes] = []

@@ -13,16 +13,16 @@ from metafleet.contracts.host_slots import HostSlots
 
 
 class HostArea:
-    """The files in memory through which one orchestrator exchanges tensors of one run, by key.
+    """The files in memory through which one orchestrator exchanges the tensors of one run.
 
     Several processes can use an area at the same time, but several threads of a process cannot.
 
     Args:
         folder: the area's folder.
-        sweep: removes old files from the whole cache now and then.
+        sweep: a function that removes old files from the whole cache now and then.
         complain: called with the reason why a blob could not be put.
-        lock: file descriptor of the lock that the area's orchestrator holds; -1 in other processes,
-            which do not remove the area.
+        lock: file descriptor of the lock that the area's orchestrator holds; -1 in other processes.
+            A process without the lock does not remove the area.
     """
 
     def __init__(

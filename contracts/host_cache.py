@@ -2,8 +2,9 @@
 
 ``<cache>/<area>/`` belongs to one orchestrator that executes one run. It holds the versions of the
 run's state and the sums that workers on the orchestrator's host return. ``<cache>/downloads/``
-holds blobs from the blob store, each downloaded once for all processes. An area is removed when its
-orchestrator closes it, or by a sweep if the area's lock shows that the orchestrator has died.
+holds blobs from the blob store, each downloaded once for all processes. An orchestrator removes its
+area when it closes the area. If the lock of an area shows that its orchestrator has died, a sweep
+removes the area.
 """
 
 import contextlib
@@ -46,7 +47,8 @@ class HostCache:
     """A folder in memory that processes of one user on one host share.
 
     Args:
-        directory: the folder, created if missing. It is not used if other users can write to it.
+        directory: the folder, which is created if it is missing. If other users can write to the
+            folder, the folder is not used.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -1,7 +1,8 @@
-"""Files in memory that processes of one host share: written atomically, mapped, sealed, expiring.
+"""Writes, maps, seals and expires files in memory that the processes of one host share.
 
-The files are written with ``writev`` and never through a map, so that a full tmpfs causes an error
-instead of SIGBUS. The modification time of a file is the time at which it expires.
+A file appears only when it is complete. Files are written with ``writev`` and never through a map,
+so that a full tmpfs causes an error instead of SIGBUS. The modification time of a file is the time
+at which it expires.
 """
 
 import contextlib

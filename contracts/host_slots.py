@@ -1,10 +1,11 @@
 """Reusable files of an area, which save the cost of fresh memory.
 
-Allocating memory costs several times as much as copying into it. When a reader no longer needs a
-file, it does not remove the file. It sets the file free by renaming it to a name made of its inode.
-The process that created the file then takes the file back by another rename. It writes the next
-blob through the map that it still has, and renames the file to the name of this blob. A reader that
-kept its map of the file can use this map again.
+Allocating memory takes several times as long as copying data into memory that is allocated already.
+When a reader no longer needs a file, the reader does not remove the file. The reader sets the file
+free by renaming the file to a name that contains the file's inode number. The process that created
+the file then takes the file back by another rename. This process writes the next blob through the
+map that it still has, and renames the file to the name of this blob. A reader that kept its map of
+the file can use this map again.
 """
 
 import contextlib

@@ -56,9 +56,10 @@ class _Message(_Part):
 
 
 class InnerLoopJob(_Message):
-    """One shard of one step: adapt to its episodes and return the sum of their meta-gradients.
+    """A request for one shard of a step: adapt to its episodes and sum their meta-gradients.
 
-    A job of kind "encode" has items in place of episodes, and returns their features.
+    A job of kind "encode" contains items in place of episodes. The result of such a job is the
+    features of the items.
 
     Attributes:
         run, epoch: the run's uid, and the fencing epoch of the orchestrator that sent the job.
@@ -73,13 +74,15 @@ class InnerLoopJob(_Message):
             description.
         state, state_bytes: digest and length of the encoded meta-learned state.
         wire_dtype: type to which float32 tensors of state and sum are converted for sending.
-        inputs: for "reduce", the sums to add, in the order of the tree; for "encode", the items.
-        host, area: the orchestrator's host, and the folder in memory through which the orchestrator
-            exchanges states and sums with workers on its host; "" if it does not use one.
+        inputs: for "reduce", the sums to add, in the order of the reduction tree; for "encode", the
+            items.
+        host, area: the orchestrator's host, and the name of the folder in memory through which the
+            orchestrator exchanges states and sums with workers on its host. Both are "" if the
+            orchestrator uses no such folder.
         direct: URL at which the orchestrator exchanges tensors with workers on other hosts,
             "http://host:port" or "https://host:port"; "" if there is no such URL.
-        via_store: whether to put the sum into the blob store in any case, because another host may
-            add it up.
+        via_store: whether to put the sum into the blob store even if there is a faster way. This is
+            True if a worker on another host may add up the sums.
         fingerprint: the numerics fingerprint that the worker must have; "" for any.
         lease_ms: milliseconds until a lease ends if it is not renewed.
         deadline_s: maximum seconds for the job; its lease is not renewed after that.

@@ -1,7 +1,7 @@
 """Names of all keys in Redis. Every key has a TTL.
 
 The run's uid is in braces, so that all keys of one run hash to the same slot. On a Redis cluster, a
-Lua script may then access several of them.
+Lua script may access several keys only if they are in the same slot.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ def queue_of(device: str) -> str:
 def queue_name(queue: str, signing_key: str) -> str:
     """Return a queue's name in Celery and Flower, with protocol version and signing key's id.
 
-    A worker with another version or key cannot use our messages. Its queues have other names, so it
-    does not receive them.
+    A worker with another version or key cannot use our messages. The queues of that worker have
+    other names, so that worker does not receive our messages.
     """
     return f"{queue}.v{PROTOCOL_VERSION}-{key_id(signing_key)}"
 
@@ -79,9 +79,9 @@ class RunKeys:
     def closed(self, stream: str, *, epoch: int) -> str:
         """Return the key for the number of the last closed step of a stream.
 
-        Like all keys of a step, this key contains the epoch. The reason is that an orchestrator
-        that continues from a checkpoint opens steps that its predecessor had already closed or left
-        unfinished.
+        Like all keys of a step, this key contains the epoch. Without the epoch, the keys of two
+        orchestrators could collide: an orchestrator that continues from a checkpoint opens steps
+        that its predecessor had already closed or left unfinished.
         """
         return f"{self._root}:{stream}:e{epoch}:closed"
 

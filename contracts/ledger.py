@@ -1,8 +1,8 @@
 """The ledger in Redis: who owns a run, which attempts started, which shards are done.
 
 Celery's messages may get lost, arrive twice or arrive late, so the ledger is authoritative. Each
-transition is one Lua script in the folder ``lua``, so that no process sees it half done. Each
-script's comment names the race that it prevents. All times are Redis's own.
+transition is one Lua script in the folder ``lua``, so that no process sees half of a transition.
+Each script's comment names the race that it prevents. All times are Redis's own.
 """
 
 from collections.abc import Sequence
@@ -66,8 +66,8 @@ class RunLedger:
         Args:
             epoch: the new epoch.
             lease_ms: milliseconds for which we own the run without renewing the lease.
-            is_granted: whether the database made us the owner. If so, a lease of an older epoch
-                does not count. If not, the caller must have claimed the lease just before.
+            is_granted: whether the database made us the owner. If True, a lease of an older epoch
+                does not count. If False, the caller must have claimed the lease just before.
             may_replace: whether to replace the value in Redis if it is not an epoch.
         """
         flags = ("granted" if is_granted else "", "replace" if may_replace else "")
@@ -99,8 +99,8 @@ class RunLedger:
         """Close a step, so that later commits are refused, and delete its keys.
 
         Returns:
-            "ok", or "fenced" if the run has another epoch; and the attempts that workers discarded
-            since the last call.
+            Two things: the status, which is "ok", or "fenced" if the run has another epoch; and the
+            attempts that workers discarded since the last call.
         """
         keys = self._keys.step(stream, step, epoch=epoch)
         status, found = self._close(

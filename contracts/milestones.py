@@ -7,8 +7,8 @@ from collections import Counter
 class Milestones:
     """Counts events by kind. Thread-safe.
 
-    Other programs may cause any number of kinds, so their number is limited. After ``most_kinds``
-    kinds, all further kinds are counted as one.
+    Other programs may cause events of any number of kinds. The number of kinds is therefore
+    limited: after ``most_kinds`` kinds, all further kinds are counted as one kind.
     """
 
     def __init__(self, most_kinds: int = 1000) -> None:

@@ -1,8 +1,8 @@
 """Keeps the files in METAFLEET_HOME private to their user, whatever the umask is.
 
-These files contain passwords (the stack file), rows and configurations, and data that may be
-personal. Files that a command writes elsewhere, at a path chosen by the user, get their mode from
-the umask.
+The stack file contains passwords. Other files contain database rows, configurations, and data that
+may be personal. Files that a command writes elsewhere, at a path chosen by the user, get their mode
+from the umask.
 """
 
 import contextlib

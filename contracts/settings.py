@@ -49,12 +49,13 @@ class Settings:
         allowed_packages: METAFLEET_ALLOWED_PACKAGES; your packages that may be imported for
             learners, models and data, separated by commas; none by default.
         fetch_weights: METAFLEET_FETCH_WEIGHTS; when the weights of pretrained encoders may be
-            downloaded: "prepare" (the default), while data are prepared or imported and by
-            `metafleet adapt`; "always", by every command of the orchestrator; "never". Workers
-            never download any.
-        received_days: METAFLEET_RECEIVED_DAYS; a worker's host keeps features that it has received
-            from an orchestrator for so many days after their last use, 14 by default. They are in
-            the folder "received" of the data; `metafleet doctor` shows their size.
+            downloaded. "prepare" (the default) permits this while data are prepared or imported,
+            and to `metafleet adapt`. "always" permits this to every command of the orchestrator.
+            "never" forbids this. Workers never download weights.
+        received_days: METAFLEET_RECEIVED_DAYS; number of days, 14 by default, for which a worker's
+            host keeps features that it has received from an orchestrator. The days are counted from
+            the last use of the features. The features are in the folder "received" of the data;
+            `metafleet doctor` shows their size.
         heartbeat_dir: METAFLEET_HEARTBEAT_DIR; each worker touches a file here every two seconds,
             "METAFLEET_HOME/heartbeats" by default.
         allows_chaos: METAFLEET_CHAOS; "1" lets `metafleet chaos` kill workers of this machine.
@@ -67,10 +68,10 @@ class Settings:
         direct_cert_key: METAFLEET_DIRECT_CERT_KEY; PEM file of the certificate's private key, if
             it is a separate file. Only the orchestrator reads it.
         direct_ca: METAFLEET_DIRECT_CA; PEM file of the certificates with which workers verify the
-            orchestrator's certificate; by default those that the system trusts. Only workers read
-            it.
-        track: METAFLEET_TRACK; where runs are sent to while they are executed, separated by commas:
-            "tensorboard:FOLDER". Only the orchestrator reads it.
+            orchestrator's certificate; by default, the certificates that the system trusts. Only
+            workers read it.
+        track: METAFLEET_TRACK; the trackers to which runs are sent while they are executed,
+            separated by commas: "tensorboard:FOLDER". Only the orchestrator reads it.
         host_cache_dir: METAFLEET_HOST_CACHE_DIR; the folder in memory through which processes of
             one host exchange tensors, "/dev/shm/metafleet-UID" by default.
     """
@@ -200,7 +201,8 @@ def make_folder(path: Path, what: str) -> None:
 
     Args:
         path: the folder.
-        what: description of the folder, with which error messages begin: "the folder of logs".
+        what: description of the folder, such as "the folder of logs". Error messages begin with
+            this description.
 
     Raises:
         ConfigError: the folder cannot be created or written to.

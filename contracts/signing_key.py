@@ -1,7 +1,7 @@
 """Identifies a signing key, and proves that a process has it, without revealing the key.
 
-A process with another key silently drops all messages. With this id and proof, such a process can
-be reported.
+A process with another key silently drops all messages. The id and the proof make it possible to
+report a process with another key.
 """
 
 import hashlib

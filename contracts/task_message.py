@@ -1,7 +1,8 @@
-"""Encodes Celery tasks in the form that kombu keeps in a Redis list, to send many at once.
+"""Encodes Celery tasks in the form that kombu keeps in a Redis list, to send many tasks at once.
 
-``Celery.send_task`` costs a round trip and half a millisecond for each task. Its messages have
-Celery's protocol 2 and kombu's envelope. A test compares our messages with them, key by key.
+``Celery.send_task`` costs a round trip and half a millisecond for each task. The messages of
+``send_task`` have Celery's protocol 2 and kombu's envelope. A test compares our messages with those
+of ``send_task``, key by key.
 """
 
 import base64
@@ -53,7 +54,8 @@ def plain_message(raw: bytes, task: str, *, queue: str) -> bytes:
     """Extract the call of ``task`` from ``raw`` and encode it as ``task_message`` does.
 
     Anyone with the broker's password can put anything into a queue. Some messages would crash
-    Celery and kombu, or make them do more than the call, so only the call is passed on.
+    Celery and kombu. Others would make Celery and kombu do more than call the task. Therefore only
+    the call is passed on.
 
     Raises:
         OversizedError, SchemaError: the message is not a call of ``task`` with one argument.

@@ -45,9 +45,9 @@ class _Opened:
 class Database:
     """An open database. Thread-safe; each session belongs to one thread.
 
-    If an SQLite file is deleted while it is open, it is restored completely. If another file
-    replaces it, that file is used from then on. Before that, the keepers (see ``kept_by``) can save
-    their data from the old file.
+    If an SQLite file is deleted while it is open, the complete file is restored. If another file
+    replaces the open file, the new file is used from then on. Before the new file is used, the
+    keepers (see ``kept_by``) can save their data from the old file.
 
     Create a database with ``Database.open``. It is a context manager that closes itself on exit.
     """
@@ -107,9 +107,9 @@ class Database:
     def kept_by(self, keeper: Keeper) -> Iterator[None]:
         """During the block, call ``keeper`` with a session on a file that is about to be lost.
 
-        Any thread that opens a session may cause the call, in that thread. The keeper must not open
-        a session itself. If it raises a DatabaseUnavailableError, the file stays open and the
-        keeper is called again later.
+        The call is made in the thread that notices the loss, which may be any thread that opens a
+        session. The keeper must not open a session itself. If it raises a DatabaseUnavailableError,
+        the file stays open and the keeper is called again later.
         """
         with self._guard:
             self._keepers.append(keeper)

@@ -56,8 +56,8 @@ class OpenFile:
     def put_back(self) -> bool:
         """Write a complete copy of the file to its path. Return False if a file exists there.
 
-        Race prevented: two processes restore the file at the same time. The second one finds the
-        file of the first, and does not replace it.
+        Race prevented: two processes restore the file at the same time. The second process finds
+        the file that the first process wrote, and does not replace this file.
 
         Raises:
             OSError, sqlite3.Error: the copy cannot be written.

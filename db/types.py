@@ -67,7 +67,8 @@ class Line(TypeDecorator[str]):
     """A column for text from a worker or a machine. Long text is cut, and NULs are removed.
 
     PostgreSQL refuses NULs. Use this type only for descriptions. Text from people may be a key, and
-    cutting a key could merge two rows, so such text is checked beforehand instead.
+    cutting a key could merge two rows. Therefore, text from people is not cut; its length is
+    checked beforehand.
     """
 
     impl = String

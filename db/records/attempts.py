@@ -18,7 +18,7 @@ _REASON_LENGTH: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """One attempt to compute a shard, if the result of the attempt was not used.
+    """One attempt to compute a shard, whose result was not used.
 
     Attributes:
         stream, step, shard: as in ``JobRecord``.
@@ -30,8 +30,8 @@ class AttemptRecord:
         worker: "host:pid"; "" if unknown.
         detail: the reason as readable text.
         queue_wait_s, compute_s: as in ``JobRecord``.
-        created_at: when the outcome became known, UTC. Writing the record again keeps the first
-            time.
+        created_at: when the outcome became known, UTC. If the record is written again, the first
+            time is kept.
     """
 
     stream: Annotated[str, String(SPLIT_LENGTH)]

@@ -72,7 +72,8 @@ EXPERIMENTS = table_of("experiments", ExperimentRecord, UniqueConstraint("name")
 class NewRun:
     """A run to be added.
 
-    If a field's metadata contain a ``heading``, `metafleet runs show` shows the field under it.
+    If the metadata of a field contain a ``heading``, `metafleet runs show` shows the field under
+    this heading.
 
     Attributes:
         experiment: name of the experiment, which is created if it is new.
@@ -82,8 +83,9 @@ class NewRun:
         config: the whole configuration, as JSON.
         code_version, package_versions: versions of the code and the packages that compute the run.
         data_digest: hash of the data and its splits.
-        encoders: modality -> identity of the pretrained encoder that computed its features, with
-            the sha256 of the encoder's files; None if there are no encoders.
+        encoders: modality -> identity of the pretrained encoder that computed the modality's
+            features. The identity contains the sha256 of the encoder's files. None if there are no
+            encoders.
         fingerprint: numerics fingerprint.
         host: machine of the orchestrator.
         detached: whether a server should execute the run. The run then starts in the queue.
@@ -119,15 +121,15 @@ class RunRecord(NewRun):
             databases.
         epoch: fencing epoch. Only the orchestrator that has this epoch may write.
         steps_done: number of committed outer steps.
-        started_at, finished_at: first start and last end, UTC; None before.
-        checkpoint_sha256: digest of the newest checkpoint; None before the first.
+        started_at, finished_at: times of the run's first start and last end, UTC; None before that.
+        checkpoint_sha256: digest of the newest checkpoint; None before the first checkpoint.
         error: why the run failed or was interrupted; None otherwise.
         deaths: how often the run's process died without reporting an error, since the checkpoint of
             step ``death_step``.
         calibration: the measurements at the run's first start, and the choices made from them; None
             if nothing was measured.
         note: text that a person wrote about the run; "" if there is none.
-        archived: whether lists leave the run out unless they are asked for it.
+        archived: whether the run is archived. Lists of runs show archived runs only on request.
     """
 
     id: int
@@ -196,12 +198,13 @@ SERVERS = table_of("servers", ServerRecord, key=("name",))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenRun:
-    """A run that a server took from the queue.
+    """A run that a server took from the queue, or from a server that died.
 
     Attributes:
-        run: the run's new record. The server owns the run at a new epoch, unless the run has failed
-            because its processes died too often.
-        predecessor: the dead owner from which the run was taken over; None if it was queued.
+        run: the run's new record. If the run's processes died too often, the record says that the
+            run has failed. Otherwise, the server owns the run at a new epoch.
+        predecessor: name of the dead server from which the run was taken over; None if the run was
+            taken from the queue.
     """
 
     run: RunRecord

@@ -26,13 +26,13 @@ class OuterStepRecord:
         grad_norm: norm of the mean meta-gradient before clipping.
         lr: outer learning rate of this step.
         episodes: number of episodes in the mean.
-        workers_alive: number of workers seen in the last seconds.
-        retries: number of attempts beyond the first, over all shards.
+        workers_alive: number of workers that sent a heartbeat in the last seconds.
+        retries: number of attempts other than the first attempt of each shard.
         degraded: whether the step was committed without all its shards.
         attempts: number of attempts sent; 0 if the step was computed without a fleet.
         backups: number of attempts sent because another attempt was slow.
-        dropped: number of attempts that failed, were lost, refused or rejected before the step was
-            done.
+        dropped: number of attempts that failed, or that were lost, refused or rejected, before the
+            step was done.
         missing_shards: shards that are not in the step's sum.
         missing_episodes: number of episodes in these shards.
     """
@@ -67,7 +67,7 @@ class DegradedSteps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """The job of one shard of a step: the attempt whose result was used, or the last failed one.
+    """The attempt at a shard whose result was used; if there is none, the last failed attempt.
 
     Attributes:
         stream: the stream of steps, for example "meta_train" or "meta_val"; at most 32
@@ -129,11 +129,12 @@ class EvaluationRecord:
         split: name of the split, at most 32 characters.
         label: "trained", "initialisation", "nearest_prototype" ...; at most 255 characters.
         episodes: number of episodes.
-        loss_ci95, accuracy_ci95: half width of the 95 % interval.
+        loss_ci95, accuracy_ci95: half widths of the 95 % confidence intervals of the mean loss and
+            accuracy.
         accuracy: mean accuracy in [0, 1]; None for regression.
         batch_norm: batch-norm mode of the evaluated model.
-        is_best: whether this was the best validation so far.
-        created_at: time of the record, UTC. Writing the record again keeps the first time.
+        is_best: whether this was the best evaluation on the validation split so far.
+        created_at: time of the record, UTC. If the record is written again, the first time is kept.
     """
 
     step: int

@@ -50,7 +50,7 @@ def table_of(
 
     A field's type determines the type of its column. ``_TYPES`` maps the simple types; other fields
     are ``Annotated`` with a type from SQLAlchemy or ``db.types``. If a field may be None, its
-    column may be NULL. A field's default is its column's default.
+    column may be NULL. The default of a field is also the default of its column.
 
     Args:
         name: the table's name.

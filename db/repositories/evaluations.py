@@ -35,13 +35,14 @@ class EvaluationRepository(RunRows[EvaluationRecord]):
         """Return the best and the last evaluation of each run on each split, by one query.
 
         Only evaluations of the trained state on episodes like the run's own are considered. The
-        last evaluation is the one after the latest step. The best evaluation is the latest one that
-        is marked as best; if none is marked, it is the last evaluation. If a state was evaluated
-        several times, only its marked evaluation is considered or, without a mark, the one with the
-        most episodes.
+        last evaluation is the evaluation after the latest step. If evaluations are marked as best,
+        the best evaluation is the marked evaluation after the latest step. If no evaluation is
+        marked, the best evaluation is the last evaluation. If a state was evaluated several times,
+        only one of its evaluations is considered: the one that is marked as best or, if none is
+        marked, the one with the most episodes.
 
         Args:
-            run_ids: the runs. Results of other runs may be returned as well.
+            run_ids: the runs. The result may contain evaluations of other runs as well.
         """
         columns = self.table.c
         last_step = func.max(columns.step)

@@ -8,9 +8,10 @@ from metafleet.errors import ConfigError
 
 
 def delete_run(session: Connection, ref: str) -> RunRecord:
-    """Delete a run that has ended, and all its rows. Return the run as it was.
+    """Delete a run that has ended, and all its rows. Return the run as it was before.
 
-    The caller owns the transaction. Runs that were made from this one keep its uid as their parent.
+    The caller owns the transaction. Runs that were made from the deleted run keep its uid as their
+    ``parent_uid``.
 
     Raises:
         RunNotFoundError: there is no such run.

@@ -46,7 +46,7 @@ class RunNotes:
         """Remove tags from a run.
 
         Raises:
-            ConfigError: the run lacks one of the tags; nothing was removed.
+            ConfigError: the run lacks one of the tags. In this case, no tag is removed.
         """
         known = self.tags([run_id]).get(run_id, ())
         for tag in tags:

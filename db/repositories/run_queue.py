@@ -55,7 +55,7 @@ class RunQueue:
             server: name of a server that sends heartbeats.
             may_take_over: whether to take runs of dead servers too. This must be False if the
                 server could not reach the database for a while. Other servers may have had the same
-                problem, and only seem dead.
+                problem, so that they only seem dead.
         """
         query = (
             select(RUNS.c.id)
@@ -125,8 +125,9 @@ class RunQueue:
     def _count_death(self, run: RunRecord, reason: str) -> bool:
         """Count a death. If there were too many, mark the run as failed and return False.
 
-        A checkpoint since the last death resets the count. A long run may lose many hosts, so only
-        a run that makes no progress between deaths is considered broken.
+        If the run has written a checkpoint since its last death, the count begins again. A long run
+        may lose many hosts, so a run is considered broken only if it makes no progress between
+        deaths.
         """
         reached = self._session.scalar(
             select(func.max(CHECKPOINTS.c.step)).where(CHECKPOINTS.c.run_id == run.id)

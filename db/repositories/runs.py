@@ -29,7 +29,7 @@ class RunRepository:
         self._session = session
 
     def add(self, new: NewRun) -> RunRecord:
-        """Add a run in status ``created`` or ``queued``, and its experiment if that is new.
+        """Add a run in status ``created`` or ``queued``. If its experiment is new, add that too.
 
         Raises:
             ConfigError: the database cannot store a name or the seed, or the run's name is
@@ -57,7 +57,7 @@ class RunRepository:
                 return self.get(uid)
 
     def put_back(self, run: RunRecord, *, may_renumber: bool = False) -> int:
-        """Restore a run that the database lost or has in an earlier state. Return its id.
+        """Restore a run that the database lost or has in an earlier state. Return the run's id.
 
         A row with a later epoch, or with more steps, stays as it is.
 
@@ -143,8 +143,8 @@ class RunRepository:
     def mark_status(self, run_id: int, status: RunStatus, *, error: str | None = None) -> None:
         """Set a run's status and error, and its times of start and end.
 
-        This clears the owner of a run that ends or returns to the queue, and marks a run that
-        returns to the queue as detached.
+        If the run ends or returns to the queue, its owner is cleared. If the run returns to the
+        queue, the run is also marked as detached.
 
         Args:
             run_id: the run's id.
@@ -211,7 +211,7 @@ class RunRepository:
         Args:
             run_id: the run's id.
             seen_epoch: the run's epoch when the caller last read it.
-            beyond: the new epoch is greater than this number too.
+            beyond: a number. The new epoch is greater than ``seen_epoch`` and than this number.
             attach_to: name of the process that executes the run from now on. If it is given,
                 servers do not take the run.
 

@@ -46,8 +46,8 @@ class Calibrator:
             same settings, except for the numbers of classes and examples.
         seed: seed of the run.
         n_unknown: number of unknown classes in an episode, which have queries but no support
-            examples. None means as many as the episode has known classes, or all other classes of
-            the split if there are fewer.
+            examples. None means as many unknown classes as known classes. If the split cannot fill
+            such episodes, ``n_unknown`` is reduced to the largest number for which it can.
         n_episodes: number of episodes of each shape. ``calibrate`` draws fewer if the episodes are
             large.
         split: episodes are drawn from the classes of this split.

@@ -78,8 +78,8 @@ class ShapeCalibration:
         Args:
             logits: [..., n_way].
             coverage: requested coverage, in (0, 1).
-            difficulty: difficulty of the support sets, broadcastable to ``logits``; None if it is
-                not known.
+            difficulty: difficulty of the support sets, broadcastable to ``logits``; None if the
+                difficulty is not known.
         """
         shares = probabilities(logits, self.temperature)
         is_relative = self.relative is not None and difficulty is not None
@@ -107,8 +107,8 @@ class Calibration:
     def nearest(self, n_way: int, k_shot: float) -> ShapeCalibration:
         """Return the calibration for the shape that is nearest to the shape of a support set.
 
-        The distance of two shapes is |log(n_way / n_way')| + |log(k_shot / k_shot')|. Of equally
-        near shapes, the first is returned.
+        The distance of two shapes is |log(n_way / n_way')| + |log(k_shot / k_shot')|. If several
+        shapes are equally near, the calibration for the first of them is returned.
 
         Args:
             n_way: number of classes in the support set.

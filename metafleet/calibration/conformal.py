@@ -54,7 +54,7 @@ def coverage_thresholds(shares: Tensor, targets: Tensor) -> tuple[float, ...]:
 def relative_shares(shares: Tensor, difficulty: Tensor | float) -> Tensor:
     """Return probabilities whose log odds are higher by the difficulty of the support set.
 
-    They do not sum to 1 and only serve as scores.
+    The results do not sum to 1, and serve only as scores.
 
     Args:
         shares: float64 probabilities [..., n_way].

@@ -121,8 +121,8 @@ def _sample(draw: EpisodeDraw, index: int) -> tuple[Episode, dict[str, Tensor]]:
     """Draw an episode that has unknown classes as well.
 
     The last classes of the drawn episode are the unknown ones. Classes are in random order, so any
-    class of the split may be unknown. Return the episode without the unknown classes, and their
-    queries.
+    class of the split may be unknown. Return two things: the episode without the unknown classes,
+    and the queries of the unknown classes.
     """
     n_way = draw.shape.n_way
     shape = replace(draw.shape, n_way=n_way + draw.n_unknown)

@@ -1,16 +1,18 @@
 """Predict each support example from the others, to measure how difficult the classes are.
 
 Classes that are harder than those of the calibration episodes need larger label sets. A support set
-with two or more examples of a class shows how hard its classes are. For this, some examples are
-held out. The model adapts to the rest, and predicts the examples that were held out. Each example
-is held out once, as in the cross-conformal predictors of Vovk 2015, arXiv:1208.0806.
+with two or more examples of a class shows how hard its classes are. To measure this, some examples
+are held out. The model adapts to the rest, and predicts the examples that were held out. This is
+repeated with other examples until each example was held out once, as in the cross-conformal
+predictors of Vovk 2015, arXiv:1208.0806.
 
 The *difficulty* of a support set is a high quantile of log((1 - p) / p), where p is the predicted
 probability of a held-out example's own class. Thresholds of label sets are relative to the
 difficulty. This is the method of Fisch et al. 2021, arXiv:2102.08898: the quantile of a new task is
-estimated from its few examples, and calibration episodes correct the estimate. The scores of
-held-out examples come from smaller support sets. The correction includes this difference, because
-it is the same in calibration episodes of the same shape.
+estimated from its few examples, and calibration episodes correct the estimate. When examples are
+held out, the model adapts to a smaller support set than when it predicts queries. The correction
+includes this difference, because the difference is the same in calibration episodes of the same
+shape.
 """
 
 from collections.abc import Mapping
@@ -64,7 +66,7 @@ def hold_out(learner: Learner, state: MetaState, support: ExampleSet, n_way: int
     Args:
         learner: the learner.
         state: its learned state.
-        support: the support set, with each of the classes 0 to n_way - 1.
+        support: the support set. It contains each of the classes 0 to n_way - 1.
         n_way: number of classes.
 
     Raises:

@@ -44,8 +44,9 @@ class Coverage:
     Attributes:
         asked: the requested coverage.
         covered: share of items whose set contains the correct label.
-        set_size: number of labels in a set.
-        asks: share of items whose set does not have exactly one label. A person must label these.
+        set_size: mean number of labels in a set.
+        asks: share of items whose set does not have exactly one label. A person must label these
+            items.
     """
 
     asked: float

@@ -21,7 +21,7 @@ class ReliabilityBin:
         lower, upper: bounds of the bin, in [0, 1].
         answers: number of predicted labels in the bin.
         confidence: mean probability of these labels; None if the bin is empty.
-        accuracy: share of correct labels; None if the bin is empty.
+        accuracy: share of these labels that are correct; None if the bin is empty.
     """
 
     lower: float

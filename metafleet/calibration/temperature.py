@@ -56,7 +56,7 @@ def log_odds(shares: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> float:
-    """Return the mean cross-entropy in nats, also if probabilities are too small for a float64.
+    """Return the mean cross-entropy in nats, even if probabilities are too small for a float64.
 
     Args:
         logits: [..., n_way].

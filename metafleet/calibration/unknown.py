@@ -75,7 +75,7 @@ def choose_rule(known: Tensor, unknown: Tensor, temperature: float, n_unknown: i
 
 
 def auroc(known: Tensor, unknown: Tensor) -> float:
-    """Return the probability that a known item scores higher than an unknown one; ties count half.
+    """Return the probability that a known item scores higher than an unknown one; a tie is half.
 
     Args:
         known: scores [n].

@@ -14,8 +14,8 @@ class DataSet(ABC):
     """A data set. It is stateless, so all methods are safe in any thread and process.
 
     The default methods suit computed data, which are always ready and need no preparation. In other
-    data sets, ``open_source``, ``digest`` and ``summarise`` prepare missing data unless that needs
-    a download; ``prepare`` also downloads.
+    data sets, ``open_source``, ``digest`` and ``summarise`` prepare missing data if the preparation
+    needs no download. ``prepare`` also downloads.
 
     Attributes:
         name, title, licence, origin: descriptions for users. Configurations refer to ``name``.

@@ -26,7 +26,8 @@ def label_text(labels: Iterable[str], separator: str) -> str:
 def say_joined(names: Iterable[str], advice: str) -> list[str]:
     """Return a note if the names of most classes look like several labels in one.
 
-    They do if they contain the same separator, and some of the labels recur.
+    The names look so if they contain the same separator, and if at least one of the parts between
+    the separators occurs more than once.
 
     Args:
         names: the names of classes.

@@ -22,10 +22,10 @@ class MixtureOptions:
     """Options of ``Mixture``.
 
     Attributes:
-        parts: one table per data set, with its name and options and up to three further keys.
-            "part" is the data set's name in the mixture. "weight" is the number of consecutive
-            episodes that the part supplies in each of its turns. "rename" is a table from modality
-            to its name in the mixture.
+        parts: one table per data set. A table contains the name and options of its data set, and up
+            to three further keys. "part" is the data set's name in the mixture. "weight" is the
+            number of consecutive episodes that the part supplies in each of its turns. "rename" is
+            a table from modality to its name in the mixture.
     """
 
     parts: tuple[Mapping[str, Any], ...] = ()

@@ -46,8 +46,8 @@ class Decoder(ABC):
     """Reads and describes one kind of data.
 
     Attributes:
-        kind: name of the kind. It is also the name of the kind's table of options in ``[data]``,
-            and of a modality that is the only one of its kind.
+        kind: name of the kind. The table of the kind's options in ``[data]`` has the same name. If
+            a modality is the only one of its kind, it has this name too.
         version: version of the decoder. Increment it when the same bytes and options give different
             numbers.
         suffixes: suffixes of the files that the decoder reads, in lower case and with the dot.
@@ -66,7 +66,7 @@ class Decoder(ABC):
             ``decode`` then gets the numbers joined by commas.
         is_in_every_recipe: whether the recipe of every prepared folder contains the kind's options,
             even if the user did not set them. This is True only for the kinds of the first version.
-            For a newer kind it would cause all folders to be prepared again.
+            If it were True for a newer kind, all folders would have to be prepared again.
         frame_kind: kind of the pictures along the first axis of an item; "" if there are none.
             Encoders of pictures of that kind can also encode such items.
         n_squares: width of an item's tile on a contact sheet, in squares.
@@ -122,8 +122,8 @@ class Decoder(ABC):
             parts: the parts of all items that have the modality, in order.
 
         Returns:
-            The options, and a mapping of those that must be stored with the data because ``sizes``
-            cannot recover them.
+            Two things: all options; and name -> value of the options that must be stored with the
+            data because ``sizes`` cannot recover them.
         """
         return options, {}
 
@@ -162,7 +162,7 @@ class Decoder(ABC):
     def view(self, item: Array, options: Any, rng: CounterRng, *, flip: bool) -> Array:
         """Return an augmented copy of a decoded item, in the item's dtype and shape.
 
-        It depends only on the arguments.
+        The copy depends only on the arguments.
         """
         raise NotImplementedError
 

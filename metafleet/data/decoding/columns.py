@@ -1,6 +1,7 @@
 """Decode whole columns of items to arrays on disk, in parallel.
 
-The position and bytes of a row depend only on its item, not on which process decoded it or when.
+The position and bytes of a row depend only on its item. They do not depend on the process that
+decoded the item, or on the order of decoding.
 """
 
 from collections.abc import Mapping, Sequence

@@ -118,8 +118,8 @@ class _Encoding:
     def views(self, items: Array, rows: Sequence[int]) -> Array:
         """Return features [n, views - 1, features] of views 1, 2, ... of items [n, *shape].
 
-        Views are encoded one after the other, each in batches of its own. So the features of a view
-        do not depend on the number of views.
+        One view of all items is encoded after the other, so that a batch contains only one view.
+        The features of a view therefore do not depend on the number of views.
         """
         name, n_more = self._column.modality, self._column.options.views - 1
         shape = (len(items), n_more, self._width(items))

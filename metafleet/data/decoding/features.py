@@ -77,7 +77,7 @@ def reading_options(kind: str, options: Any) -> Any:
 
 
 def example_of(kind: str, options: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Return dtype and shape of one item as it is stored: decoded, or encoded.
+    """Return dtype and shape of one stored item: of its features if there is an encoder.
 
     Raises:
         ConfigError, DataMissingError, DataCorruptError: for the same reasons as ``check_encoder``.
@@ -115,8 +115,8 @@ def encode_column(  # noqa: PLR0913 - each is a seam
         file: file to which rows of features are written.
         store: folder that stores features for reuse; None to not store them.
         name: how other processes find the encoder, see ``encode_rows``.
-        first: row of the file for item 0.
-        step: distance in the file from the row of an item to that of the next.
+        first: number of the file's row to which item 0 is written.
+        step: distance, in rows of the file, from the row of an item to the row of the next item.
         progress: called with the number of encoded items and the number of all items.
 
     Returns:

@@ -38,7 +38,7 @@ def ink_recipe(choice: EncoderChoice) -> dict[str, Any]:
 def encode_ink(images: Array, choice: EncoderChoice, scratch: Path, progress: Progress) -> Decoded:
     """Return features of pictures as modality "image".
 
-    The encoder gets pictures as from a scanner: dark ink on white paper.
+    The encoder gets pictures with dark ink on white paper, like scans.
 
     Args:
         images: uint8 [n, height, width], with ink 255 and paper 0.

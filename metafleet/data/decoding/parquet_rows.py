@@ -1,9 +1,9 @@
 """Read the rows of a Parquet file in a process with a memory limit.
 
 A file of 323 bytes can decode to 93 GiB in one row, and the sizes that it declares may be false. A
-memory limit on the process holds in any case. The limit covers the decoded columns, the rows made
-from them and the reply. It also includes room for what the importing process adds to each row, so
-that the importing process needs no more memory than this process.
+memory limit on the process holds even if these sizes are false. The limit covers the decoded
+columns, the rows made from them and the reply. The limit also includes room for what the importing
+process adds to each row. The importing process therefore needs no more memory than this process.
 """
 
 import contextlib
@@ -31,8 +31,9 @@ def read_rows(path: Path, max_bytes: int) -> bytes:
 
     Args:
         path: the file.
-        max_bytes: memory limit of this process. macOS does not enforce it. There, decoded bytes and
-            rows are counted between batches, so a single batch may take more.
+        max_bytes: memory limit of this process. macOS does not enforce this limit. On macOS,
+            decoded bytes and rows are counted between batches, so a single batch may take more
+            memory.
 
     Returns:
         Three things, serialised by ``marshal``: the column names; a mapping from column to class

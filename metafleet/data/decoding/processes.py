@@ -1,8 +1,8 @@
 """Processes that decode one item at a time. If a process dies or hangs, only its item is lost.
 
 The processes are separate programs, not forks. They copy nothing from this process and do not
-inherit a library's threads in a broken state. A daemonic process such as a Celery worker may start
-them. No pickles are sent.
+inherit a library's threads in a broken state. Even a daemonic process, such as a process of a
+Celery worker, may start them. No pickles are sent.
 """
 
 import contextlib
@@ -138,9 +138,9 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
 def _places() -> list[str]:
     """Return the folders in which this process finds packages, as absolute paths.
 
-    They are passed explicitly because a notebook's folder is not in PYTHONPATH. Such a folder is in
-    ``sys.path`` as "", the working directory. The decoding process runs with ``-P``, because it
-    must not search the working directory first.
+    The folders are passed explicitly because a notebook's folder is not in PYTHONPATH. The folder
+    of a notebook is in ``sys.path`` as "", which means the working directory. The decoding process
+    runs with ``-P``, because it must not search the working directory first.
     """
     return [os.path.abspath(place) for place in sys.path]
 

@@ -50,8 +50,8 @@ def get_decoder(kind: str, *, allowed_packages: Sequence[str] = ()) -> Decoder:
 
     Args:
         kind: a built-in kind, or "package.module:Class".
-        allowed_packages: user packages that may be imported. It is not needed for kinds that this
-            process has already imported.
+        allowed_packages: user packages that may be imported. If this process has already imported
+            the kind, the kind's package need not be among them.
 
     Raises:
         KeyError: there is no such built-in kind.

@@ -86,7 +86,7 @@ class VideoOptions(EncoderChoice):
 class VideoDecoder(Decoder):
     """Reads clips: animated GIF and WebP with Pillow, everything else with PyAV (FFmpeg).
 
-    Like a player, it applies the camera's orientation and the edit list.
+    Like a video player, the decoder applies the camera's orientation and the edit list.
     """
 
     kind = "video"

@@ -79,8 +79,9 @@ def wave_view(wave: Array, rng: CounterRng) -> Array:
 
     The speed, and with it the pitch, changes by at most 10 %, as in Ko et al. 2015, "Audio
     augmentation for speech recognition". The volume is multiplied by 0.5 to 1.5. The root mean
-    square of the noise is at most 5 % of the sound's. The sound moves by at most 10 % of the wave's
-    length. Silence before and after the sound stays silent, because encoders ignore it.
+    square of the noise is at most 5 % of the root mean square of the sound. The sound moves by at
+    most 10 % of the wave's length. Silence before and after the sound stays silent, because
+    encoders ignore it.
 
     Args:
         wave: float32 [samples] in [-1, 1].

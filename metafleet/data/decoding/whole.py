@@ -72,7 +72,8 @@ def _is_unknown(size: int) -> bool:
 def _chunked(source: bytes, order: str, wanted: bytes) -> int:
     """Return where the file should end according to its chunks; 0 if the outer chunk fits the file.
 
-    The outer chunk is checked first, because some inner chunks declare too much.
+    If the file contains the whole outer chunk, the inner chunks are not read, because the lengths
+    that some of them declare are too large.
 
     Args:
         source: a file with one outer chunk that holds the others.

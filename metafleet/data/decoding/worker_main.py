@@ -5,8 +5,8 @@ A request is a line of JSON, {"kind", "options", "timeout_s", "path", "offset", 
 on this process's ``sys.path``, and then in "places". A request for the rows of a Parquet file is
 {"max_bytes", "timeout_s", "path"}. A reply is a line of JSON, {"error", "is_last", "n_bytes"},
 followed by the row's n_bytes bytes. The process exits when its input ends, for example because its
-parent has exited, and after it ran out of memory. If an item takes longer than timeout_s, SIGALRM
-ends the process. The signal stops even a C library that never returns.
+parent has exited. The process also exits after it ran out of memory. If an item takes longer than
+timeout_s, SIGALRM ends the process. The signal stops even a C library that never returns.
 """
 
 import functools

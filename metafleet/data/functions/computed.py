@@ -38,7 +38,8 @@ class PointSampling:
 class FunctionSource(EpisodeSource):
     """Draws a function, then the x and noise of each support point, then those of each query point.
 
-    All splits have the same distribution. They differ only in the domain of ``rng``.
+    All splits have the same distribution. Episodes of different splits differ only because their
+    ``rng`` has another domain.
 
     Args:
         name: the data set's name, for messages.

@@ -31,8 +31,8 @@ class FunctionFamiliesOptions:
         families: the families, each named once. Episode i of a step uses family i modulo the number
             of families. If the size of a meta-batch is a multiple of this number, all families are
             equally frequent.
-        noise_std: standard deviation of normal noise on support *and* query targets, >= 0. Its
-            square is a lower bound of every learner's mean squared error.
+        noise_std: standard deviation of normal noise on support *and* query targets, >= 0. The
+            square of ``noise_std`` is a lower bound of every learner's expected squared error.
     """
 
     families: tuple[Family, ...] = ("sinusoid", "linear")

@@ -27,7 +27,8 @@ class FunctionTable(EpisodeSource):
     An episode first draws a task from the tasks of its split that have at least ``k_shot +
     n_query`` rows. Tasks are sorted by their first rows in the table. The episode then draws
     ``k_shot + n_query`` different rows of the task. The first ``k_shot`` rows are the support set,
-    and the others are the query set. Another order of draws would give other episodes.
+    and the others are the query set. Do not change the order of the draws, because another order
+    would give other episodes.
 
     Args:
         name: name for messages.

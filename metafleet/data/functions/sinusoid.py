@@ -22,10 +22,11 @@ class SinusoidOptions:
     """Options of ``SINUSOID``.
 
     Attributes:
-        amplitude_min, amplitude_max: range of the amplitude, which is uniform; 0 < min <= max.
+        amplitude_min, amplitude_max: range of the uniform distribution of the amplitude; 0 < min <=
+            max.
         phase_max: upper bound of the phase in radians, >= 0; the phase is uniform in [0,
             phase_max].
-        x_min, x_max: range of the inputs, which are uniform; min < max.
+        x_min, x_max: range of the uniform distribution of inputs; min < max.
         noise_std: standard deviation of normal noise on support targets, >= 0. Query targets are
             exact.
     """

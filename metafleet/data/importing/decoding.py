@@ -22,11 +22,11 @@ _SPOOL = "pixels.spool"
 def decoder_options(
     ask: FolderOptions, kinds: Mapping[str, str], items: Sequence[Item]
 ) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
-    """Return the decoder options of each modality, and those among them that the data determine.
+    """Return all decoder options of each modality, and the options that the data determine.
 
-    The first result, modality -> all options, joins the folder's options and those that the data
-    determine. The second result, modality -> options that the data determine, is stored with the
-    prepared data.
+    The first result is modality -> options object. This object has both the options given for the
+    folder and the options that the data determine. The second result is modality -> options that
+    the data determine. It is stored with the prepared data.
 
     Raises:
         ConfigError: an option is wrong. The message names the option, its value and what was
@@ -49,7 +49,7 @@ def item_columns(
     """Return a column for each modality.
 
     Args:
-        items: the items; each is a row of the columns.
+        items: the items. Each item is one row of every column.
         kinds: modality -> kind.
         options: modality -> options of its decoder.
         scratch: an empty folder for bytes that are not in a file.
@@ -78,7 +78,7 @@ def decode_items(
 
     Args:
         items: the items to decode.
-        columns: their modalities.
+        columns: the column of each modality, from ``item_columns``.
         scratch: a folder for the arrays.
         progress: called with the progress.
         log: log to which a problem is added for each part that cannot be decoded.

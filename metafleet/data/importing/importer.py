@@ -54,9 +54,9 @@ class ImportReport:
 
     Attributes:
         prepared: the prepared data; None if the folder was refused because of problems.
-        problems: the problems; with ``skip_bad``, the items with problems were left out. Empty if
-            the data were prepared earlier; the facts of the prepared data then list what was left
-            out.
+        problems: the problems of the folder. With ``skip_bad``, the items with problems were left
+            out. If the data were prepared earlier, ``problems`` is empty, and the facts of the
+            prepared data list the items that were left out.
         notes: decisions about layout, columns and splits.
     """
 

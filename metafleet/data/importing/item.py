@@ -16,8 +16,8 @@ class Item:
         where: the row or file from which the example comes, such as "metadata.csv:17", for
             messages.
         label: the example's class; "" if it has none.
-        parts: modality -> the part with its bytes. Missing modalities have no key. Before
-            modalities are named, the keys are columns.
+        parts: modality -> the part with its bytes. A modality that the example lacks has no key.
+            Until the modalities are named, the keys are columns instead of modalities.
         split: the split that the folder gives, one of ``metafleet.episode.SPLITS``; "" if it gives
             none.
         group: the group to which the class belongs; "" for none.

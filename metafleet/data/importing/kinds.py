@@ -13,7 +13,7 @@ class Kinds:
 
     Args:
         own: names of imported kinds, "package.module:Class"; other names are ignored. If such a
-            kind reads the same suffix as a built-in kind, it takes precedence.
+            kind reads the same suffix as a built-in kind, the user's kind takes precedence.
 
     Raises:
         ConfigError: two kinds have the same short name.
@@ -56,10 +56,11 @@ class Kinds:
     def of_part(self, part: Part, *, hint: str = "") -> str:
         """Return the kind of a part, or "" if no kind reads it.
 
-        This is the kind called ``hint`` if it reads the part. Otherwise, several kinds may read the
-        suffix. The first of them that claims the file by its content is returned. If none does, the
-        most likely kind is returned. A built-in kind never claims a file that a user-defined kind
-        may read.
+        If the kind called ``hint`` reads the part, this kind is returned. Otherwise, several kinds
+        may read files with the part's suffix. If some of these kinds claim the file because of its
+        content, the first of them is returned. If no kind claims the file, the kind that is most
+        likely for the suffix is returned. A built-in kind never claims a file that a user-defined
+        kind may read.
 
         Raises:
             DataError: the user's class raised an error.

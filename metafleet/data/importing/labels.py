@@ -41,8 +41,9 @@ def sort_by_labels(
 ) -> tuple[dict[int, Item], dict[str, str], list[str]]:
     """Assign labels to splits, and items to the splits of their labels.
 
-    An item goes to the last split that has any of its labels, and keeps only its labels of that
-    split. Meta-training therefore sees no item with a label that is used in evaluation.
+    The splits have the order meta_train, meta_val, meta_test. An item goes to the last split that
+    has any of the item's labels, and keeps only its labels of that split. Meta-training therefore
+    sees no item with a label that is used in evaluation.
 
     Args:
         items: number -> item, for items without problems.

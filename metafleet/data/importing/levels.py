@@ -57,7 +57,7 @@ def say_lost_levels(
     *,
     advice: str,
 ) -> list[str]:
-    """Return notes that count pictures that kept few of their levels or had values clipped.
+    """Return notes with the numbers of pictures that kept few of their levels or were clipped.
 
     Args:
         items: the decoded items.

@@ -12,7 +12,7 @@ LINKS = "links out of the folder: "
 
 
 def links_out(path: Path, items: Sequence[Item]) -> list[str]:
-    """Return a note that counts files reached by links out of a folder; [] if there are none.
+    """Return a list with a note that counts files outside a folder, reached by links; or [].
 
     Args:
         path: the folder, or a file in it. The path itself may be a link.

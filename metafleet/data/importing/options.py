@@ -36,29 +36,29 @@ class FolderOptions:
         path: path of the folder, or of one manifest, archive or JSON file in it. It must be
             absolute or start with the home folder, "~", because workers have other working
             directories.
-        imported: name of an import by `metafleet data import`, instead of ``path`` and the options
+        imported: name of an import by `metafleet data import`. It replaces ``path`` and the options
             for reading. A run records the name and also the path and options of the import. A host
             that has an import of this name uses the import; other hosts use the path and options.
         layout: the layout of the folder; "auto" detects it from the contents.
         label: column that holds the class; "" finds ``label``, ``class`` and similar names.
         label_separator: text between the labels of an item that may have several, such as ";"; ""
             if an item has one class.
-        columns: modality -> its column, or several numeric columns joined by commas. If empty, the
-            columns that hold files are used, and columns of texts that have the name ``text`` or a
-            similar name.
+        columns: modality -> its column, or several numeric columns joined by commas. If the mapping
+            is empty, two kinds of columns are used: columns that hold files, and columns of texts
+            whose name is ``text`` or similar.
         kinds: one table per user-defined kind of data. It has "name", the class as
             "package.module:Class", and the decoder's options.
         modalities: the modalities of the episodes, in this order; empty for all.
         split: how classes are assigned to splits. "given" uses folders, files or a column; "hashed"
             uses a hash of the class name; "auto" uses the given splits, or the hash if none are
             given.
-        split_column: column that holds the split; "" for ``split``.
+        split_column: column that holds the split; "" means the column ``split``.
         split_seed: seed of the hash, >= 0.
         split_fractions: shares of the hashed classes for meta_train, meta_val and meta_test. They
             sum to 1; the share of meta_val may be 0.
         min_items: minimum number of items per class, >= 1.
-        skip_bad: whether to leave out broken items. Otherwise, the folder is refused if there is
-            any problem.
+        skip_bad: whether to leave out broken items. If False, any problem causes the folder to be
+            refused.
         class_text: encoder and prompts for the names of classes, for episodes with
             ``episodes.class_text``. Without an encoder, these episodes show the names as bytes.
         decoders: built-in kind -> options of its decoder. In a configuration, each kind is a

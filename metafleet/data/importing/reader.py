@@ -37,11 +37,12 @@ class Found:
     """The result of a reader.
 
     Attributes:
-        items: the items. The keys of their parts are columns: the name of a modality or of a kind,
-            or "".
+        items: the items. The keys of their parts are columns. The name of a column is the name of a
+            modality or of a kind, or "".
         notes: decisions to show to the user.
         columns: column of the items' parts -> its name in the table, if there is a table.
-        labels: classes whose items were all refused, so that ``items`` has none of them.
+        labels: classes that the reader found. ``items`` has no item of a class if all items of this
+            class were refused.
     """
 
     items: list[Item]

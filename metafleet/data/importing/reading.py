@@ -70,11 +70,13 @@ def read_items(
     Args:
         path: a folder, or one manifest, archive or JSON file in it.
         ask: options that say how to read the folder. ``ask.path`` is ignored.
-        is_labelled: whether every item must have a class. If False, classes are optional, and a
-            folder of files without classes, which are items to predict, can be read as well.
-        expected: the modalities of the model that will use the items, modality -> kind. If the
-            match is unambiguous, modalities then get the model's names. Columns that ``ask`` names
-            are added to the detected columns.
+        is_labelled: whether every item must have a class. If False, classes are optional. The
+            layout "flat", a folder of files without classes, can then be read as well; its files
+            are items to predict.
+        expected: the modalities of the model that will use the items, modality -> kind. If there is
+            a model, and only one of its modalities fits a column, the column's modality gets the
+            name of this modality. Columns that ``ask`` names are then used in addition to the
+            detected columns.
 
     Raises:
         ConfigError: the options name columns, but the layout has none.

@@ -62,7 +62,7 @@ def plain_name(path: Path) -> str:
 
 
 def write_record(data_dir: Path, record: ImportRecord) -> None:
-    """Write or replace a record atomically, unless another folder has its name.
+    """Write or replace a record atomically, unless another folder has the same name.
 
     Raises:
         ConfigError: the name was given to another folder in the meantime.

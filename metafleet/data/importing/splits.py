@@ -27,7 +27,8 @@ def assign_splits(
 ) -> tuple[dict[str, str], list[str]]:
     """Return class -> split for all classes that have one, and notes on the decisions.
 
-    Splits are chosen by hash only for the classes in ``large``, and shares refer to these classes.
+    The hash chooses splits only for the classes in ``large``. The shares are shares of these
+    classes.
     """
     given = _given(items)
     is_given = len({split for splits in given.values() for split in splits}) > 1
@@ -101,7 +102,8 @@ def _hash(label: str, seed: int) -> bytes:
 def count_classes(n_classes: int, fractions: Sequence[float]) -> list[int]:
     """Return the number of classes per split: its rounded share, but at least 2 if possible.
 
-    Shares are rounded by largest remainders (Hamilton's method). On a tie the last split wins.
+    Shares are rounded by largest remainders (Hamilton's method). If remainders are equal, the last
+    split gets the class.
     """
     exact = [Fraction(str(share)) for share in fractions]  # 0.29 of 100 is 29, not 28.999
     shares = [share / sum(exact) * n_classes for share in exact]
@@ -124,8 +126,8 @@ def count_classes(n_classes: int, fractions: Sequence[float]) -> list[int]:
 def shares_for(n_way: int, n_classes: int) -> tuple[float, float, float] | None:
     """Return shares that give each split ``n_way`` classes.
 
-    If there are too few classes, the share of meta_val is 0. If that is not enough, the result is
-    None.
+    If there are too few classes for three splits, the share of meta_val is 0. If there are too few
+    classes for two splits as well, the result is None.
 
     Args:
         n_way: 2 or more.

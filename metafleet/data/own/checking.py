@@ -61,8 +61,8 @@ def check_targets(y: Any, n: int, target_dim: int, n_way: int, what: str) -> Ten
     """Return the targets: float32 [n, target_dim], or classes int64 [n], in ascending order from 0.
 
     Raises:
-        DataError: the targets have another shape or dtype, are not finite, or are not these
-            classes.
+        DataError: the targets have another shape or dtype, are not finite, or are not these classes
+            in this order.
     """
     if target_dim:
         return _checked(y, (n, target_dim), torch.float32, f"{what} has y")

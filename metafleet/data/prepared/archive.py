@@ -24,7 +24,7 @@ _READ_ERRORS = (
 
 
 class SafeZip:
-    """A zip whose member names and sizes are checked before any member is read.
+    """A zip file. The names and sizes of its members are checked before any member is read.
 
     Args:
         path: the zip.

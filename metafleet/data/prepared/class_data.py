@@ -40,7 +40,8 @@ class ClassData:
         prepared: the arrays.
         splits: split -> names of its classes, in the order of sampling.
         modalities: the chosen modalities, in the order of the inputs.
-        version: version that a user's class gives its items. It is part of the digest.
+        version: the version of the items, which a user's class declares. The version is part of the
+            digest.
         label_separator: text between the labels of a class that is a set of labels; "" if an item
             has one class.
     """
@@ -224,7 +225,7 @@ def example_shape(info: ArrayInfo) -> tuple[int, ...]:
 
 
 def is_ink(kind: str, shape: Sequence[int]) -> bool:
-    """Return whether an array holds pictures without a channel axis, with ink as 1 and paper as 0.
+    """Return whether an array holds pictures without a channel axis, where ink is 1 and paper is 0.
 
     Built-in data sets that do not come as one picture per file are stored this way.
     """

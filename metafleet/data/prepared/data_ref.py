@@ -1,7 +1,8 @@
 """Prepared data named by digest, so that every host of a run opens the same bytes.
 
-Features of a pretrained encoder are computed once. On another machine, or with another version of a
-library, their last bits would differ. A host that lacks the features therefore receives a copy:
+Features of a pretrained encoder are computed once. If another machine or another version of a
+library computed the features, their last bits would differ. A host that lacks the features
+therefore receives a copy:
 
     <data_dir>/received/<sha256 of index.json>/    a copy of the folder of prepared data
 """
@@ -125,7 +126,7 @@ def find_by_digest(data_dir: Path, ref: DataRef) -> PreparedData | None:
 
 
 def receive(data_dir: Path, ref: DataRef, fetch: Fetch) -> PreparedData:
-    """Store a copy of the data, once for all processes of a host. It appears when it is complete.
+    """Store a copy of the data, once for all processes of a host.
 
     Args:
         data_dir: folder of the data.

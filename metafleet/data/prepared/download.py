@@ -70,8 +70,8 @@ class RemoteFile:
 class UnpinnedFile:
     """A file that the server repacks for each download.
 
-    The bytes of the file differ from one request to the next. So a download cannot be resumed.
-    Instead of a checksum, the contents of the file are checked.
+    The bytes of the file differ from one request to the next, so a download cannot be resumed and
+    the file has no fixed checksum. The contents of the file are checked instead.
 
     Attributes:
         name: local name of the file.

@@ -13,7 +13,7 @@ def labels_of(sets: Sequence[str], separator: str) -> list[str]:
 
 
 def label_sets(sets: Sequence[str], rows: Mapping[str, ClassRows], separator: str) -> LabelSets:
-    """Return which rows have which labels.
+    """Return the rows of each set of labels, in the order of the rows.
 
     Args:
         sets: the sets of labels of a split.

@@ -226,7 +226,7 @@ def find_prepared(folder: Path) -> PreparedData | None:
 def find_by_recipe(data_dir: Path, name: str, recipe: Mapping[str, Any]) -> PreparedData | None:
     """Return the newest data prepared by ``recipe`` from any original; None if there are none.
 
-    Workers use this, because they do not need the original. Damaged folders are skipped.
+    Workers call this function, because it does not need the original. Damaged folders are skipped.
     """
     wanted = json.loads(json.dumps(recipe))  # the form in which an index returns it
     found = []
@@ -259,7 +259,7 @@ def parse_index(folder: Path, text: str) -> PreparedData:
     """Read the text of an index; ``PreparedData.check`` checks the files.
 
     Raises:
-        DataCorruptError: it is not the text of an index.
+        DataCorruptError: the text is not an index.
     """
     path = folder / INDEX
     try:

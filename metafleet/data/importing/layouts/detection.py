@@ -75,9 +75,10 @@ def _huggingface(folder: Path) -> list[str] | None:
 def _shards(folder: Path) -> list[str]:
     """Find Parquet shards of the Hugging Face Hub.
 
-    They are searched for in this folder, else in the split folders, else in one subfolder: data/ or
-    the folder of a configuration. If several subfolders have shards, none is chosen, because they
-    may hold the same rows.
+    If this folder contains shards, they are returned. Otherwise, if only the folders of splits
+    contain shards, their shards are returned. Otherwise, if exactly one subfolder contains shards,
+    such as data/ or the folder of a configuration, its shards are returned. If several other
+    subfolders contain shards, none is chosen, because they may hold the same rows.
     """
     found = _folders_of_shards(folder)
     is_plain = len(found) == 1 or _are_splits(found)

@@ -1,8 +1,8 @@
 """easy-few-shot-learning's JSON: {"class_names": [...], "class_roots": [...]}, one per split.
 
-That library resolves roots relative to its working directory. Here they are relative to the folder
-of the JSON file, and leading folders of a root are dropped until it exists. For example,
-"./data/CUB/images/025.Jaeger" may become images/025.Jaeger.
+That library resolves roots relative to its working directory. Here, roots are relative to the
+folder of the JSON file. If a root does not exist, its leading folders are dropped until the rest
+exists. For example, "./data/CUB/images/025.Jaeger" may become images/025.Jaeger.
 """
 
 import json

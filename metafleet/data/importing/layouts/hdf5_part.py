@@ -74,12 +74,12 @@ def _bytes_of(stored: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 @lru_cache(maxsize=4)
 def open_hdf5(path: Path, stamp: str) -> Any:
-    """Open an HDF5 file for reading. It stays open, because its rows are read one by one.
+    """Open an HDF5 file for reading. The file stays open, because its rows are read one by one.
 
     Args:
         path: the file.
-        stamp: the file's current stamp. It is a part of the cache key, so that a replaced file is
-            opened again.
+        stamp: the file's current size and modification time. The stamp is a part of the cache key,
+            so that a file is opened again after it was replaced.
 
     Raises:
         DataMissingError: h5py is not installed.

@@ -32,7 +32,7 @@ def read_manifests(place: Place, log: ProblemLog) -> Found:
 def read_huggingface(place: Place, log: ProblemLog) -> Found:
     """Read a folder's tables ``metadata.*``, or its shards.
 
-    The split of the rows is in the name of the shard or of the folder.
+    The name of the shard or of the folder contains the split of the rows.
 
     Paths are relative to the table. The kind of a column is the kind of its files.
     """

@@ -1,7 +1,8 @@
 """Omniglot as torchvision and its authors store it: <part>/<Alphabet>/character<NN>/*.png.
 
-A class is "Alphabet/characterNN". The part images_background is for training, and images_evaluation
-is for testing. The data set ``omniglot`` reads the same folder with the splits of the literature.
+A class is "Alphabet/characterNN". The classes in images_background are for training, and the
+classes in images_evaluation are for testing. The data set ``omniglot`` reads the same folder with
+the splits of the literature.
 """
 
 from metafleet.data.importing.item import Item

@@ -26,9 +26,10 @@ class RowReader:
         folder: the folder to which names are relative.
         roles: the roles of the columns.
         log: log for the problems.
-        bases: folders, relative to ``folder``, in which files are searched for, in this order.
+        bases: folders in which files are searched for, in this order. Their names are relative to
+            ``folder``.
         is_labelled: whether every row must have a class. If False, classes are optional.
-        labels: classes of the rows that were read or refused.
+        labels: classes of all rows, including the rows that were refused.
         listings: cache of folder contents, as folder -> lower-case name -> name.
     """
 

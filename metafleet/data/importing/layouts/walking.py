@@ -16,7 +16,8 @@ def files_below(folder: Path, name: str, log: ProblemLog) -> Iterator[FilePart]:
     Args:
         folder: the folder to which names are relative.
         name: name of the folder to list, with "/" between parts; "" is ``folder`` itself.
-        log: log for problems, which are folders that cannot be read, and cycles of links.
+        log: log for problems. A folder that cannot be read is a problem, and so is a cycle of
+            links.
     """
     yield from _below(folder, name, log, above=())
 

@@ -3,8 +3,8 @@
     0001.jpg  0001.cls  0001.wav  0001.txt      key: the base name up to its first dot; the rest
     0002.jpg  0002.json                         is the type of the member
 
-The class is in ``cls`` or in a key of ``json``. Shards are read in place, without unpacking their
-members. Pickles are refused.
+The class of a sample is the text of its member ``cls``, or the value of a key in its member
+``json``. Shards are read in place, without unpacking their members. Pickles are refused.
 """
 
 import json

@@ -28,8 +28,8 @@ class Roles:
     Attributes:
         label: column that holds the class; "" for none.
         split: column that holds the split; "" for none.
-        files: modality -> column of paths. The modality is the one in the column's name; "" if the
-            name contains none.
+        files: modality -> column of paths. If the name of the column contains a modality, this is
+            the key. Otherwise the key is "".
         texts: modality -> column of sentences.
         numbers: modality -> columns of numbers.
         unused: the other columns.
@@ -51,9 +51,9 @@ class Roles:
 def find_roles(tables: Sequence[Table], place: Place, log: ProblemLog) -> Roles | None:
     """Determine the roles of the columns. If that is impossible, log a fatal problem; return None.
 
-    A table may be read for a model. Columns with the name of one of the model's modalities then get
-    this modality, and the columns that the user names are used in addition. Without a model, if the
-    user names columns, only these are used.
+    If the table is read for a model, a column with the name of one of the model's modalities gets
+    this modality. Columns that the user names are then used in addition to the detected columns. If
+    there is no model and the user names columns, only these columns are used.
     """
     ask = place.ask
     columns = list(dict.fromkeys(column for table in tables for column in table.columns))

@@ -2,8 +2,9 @@
 
 A modality that is the only one of its kind is named after the kind, whatever its column is called.
 A configuration for ``image`` and ``audio`` therefore fits any folder that has both. If a column is
-read for a model, it gets the name of one of the model's modalities. This is the modality with the
-column's name, or else the modality of the same kind if the model has only one of that kind.
+read for a model, it gets the name of one of the model's modalities. If a modality of the model has
+the column's name, this modality is chosen. Otherwise, if the model has only one modality of the
+column's kind, this modality is chosen.
 """
 
 import re

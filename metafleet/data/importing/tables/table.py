@@ -91,7 +91,7 @@ def text_of(value: Any) -> str | None:
     """Return a cell as a text, without surrounding white space.
 
     Returns:
-        The text; "" if the cell is empty or NaN; None if it is not a text, number or boolean.
+        The text; "" if the cell is empty or NaN; None if the cell is not a text, number or boolean.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
