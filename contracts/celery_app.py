@@ -11,7 +11,7 @@ from metafleet.contracts.keys import KEY_PREFIX, queue_name, queue_of
 
 
 def make_app(broker_url: str, signing_key: str = "") -> Celery:
-    """Make a Celery app for ``broker_url``. It connects on first use and reads no environment.
+    """Make a Celery app that connects to ``broker_url`` on first use and reads no environment.
 
     Each signing key has its own queues. The option ``-Q inner.cpu`` therefore selects the CPU queue
     of ``signing_key``.

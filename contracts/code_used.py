@@ -14,8 +14,8 @@ def describe_code(spec: WorkloadSpec) -> dict[str, str]:
 
     The value of a key like "package mine" is a digest of the imported sources. The value of a key
     like "library scipy" is a version. There is a "library" key for each library that an imported
-    package uses, and for each library with which a built-in learner computes. The call is cheap
-    once the packages are imported.
+    package uses, and for each library with which a built-in learner computes. If the packages are
+    already imported, the call is cheap.
     """
     found: dict[str, str] = {}
     for package in sorted(set(_packages(spec.to_json()))):

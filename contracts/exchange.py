@@ -69,7 +69,7 @@ class Exchange:
         return BlobRef(key=key, n_bytes=n_bytes, digest=encoded.digest())
 
     def get(self, ref: BlobRef, *, what: str) -> Buffer:
-        """Get the bytes that ``ref`` describes; ``what`` names them in messages.
+        """Get the bytes that ``ref`` describes; ``what`` names the bytes in messages.
 
         Raises:
             BlobMissingError: the bytes are no longer there, or are in the memory of another host.

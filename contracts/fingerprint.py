@@ -61,7 +61,7 @@ def fingerprint_text(
 
     Args:
         device: the compute device.
-        compiles: whether gradients are computed by programs that this host compiles. If so, the
+        compiles: whether gradients are computed by programs that this host compiles. If True, the
             fingerprint includes the compiler.
         code: entries for the packages and libraries that the work uses, from ``describe_code``.
 
@@ -77,8 +77,8 @@ def fingerprint_text(
 def differences(wanted: str, found: str) -> dict[str, tuple[str, str]]:
     """Return key -> (wanted, found) for the keys whose values differ between two fingerprints.
 
-    Keys that only one of the two fingerprints has are ignored: evaluations are not compiled, and
-    older records have fewer keys. If ``wanted`` is "", there are no differences.
+    If only one of the two fingerprints has a key, this key is ignored. For example, evaluations are
+    not compiled, and older records have fewer keys. If ``wanted`` is "", there are no differences.
     """
     first, second = _parsed(wanted), _parsed(found)
     if first is None or second is None:

@@ -35,10 +35,11 @@ class WorkerInfo:
         version: the worker's metafleet version.
         fingerprint: the worker's numerics fingerprint.
         host_id: id of the memory that the worker shares with other processes, see ``HostCache``; ""
-            if it shares none.
+            if the worker shares no memory.
         last_seen_s: seconds since the worker's last heartbeat.
         processes: number of jobs that the worker computes at the same time.
-        key_proof: proof that the worker has the signing key, see ``holds_key``; "" if it has none.
+        key_proof: proof that the worker has the signing key, see ``holds_key``; "" if the worker
+            has no key.
         idle_s: seconds since the worker last had a job; 0 while it computes.
     """
 

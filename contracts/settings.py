@@ -118,7 +118,7 @@ class Settings:
 
         Args:
             environ: variables to read instead of the environment.
-            given: variables that replace those of the environment.
+            given: variables that replace variables of the same name in the environment.
 
         Raises:
             ConfigError: a variable has an invalid value, or the stack file is unusable.

@@ -18,7 +18,7 @@ _REASON_LENGTH: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """One attempt to compute a shard, whose result was not used.
+    """One attempt to compute a shard. The result of the attempt was not used.
 
     Attributes:
         stream, step, shard: as in ``JobRecord``.

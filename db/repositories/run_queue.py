@@ -53,9 +53,9 @@ class RunQueue:
 
         Args:
             server: name of a server that sends heartbeats.
-            may_take_over: whether to take runs of dead servers too. This must be False if the
-                server could not reach the database for a while. Other servers may have had the same
-                problem, so that they only seem dead.
+            may_take_over: whether to take runs of dead servers too. If the server could not reach
+                the database for a while, ``may_take_over`` must be False. Other servers may have
+                had the same problem, so that they only seem dead.
         """
         query = (
             select(RUNS.c.id)
@@ -123,7 +123,7 @@ class RunQueue:
         return self._get(run_id)
 
     def _count_death(self, run: RunRecord, reason: str) -> bool:
-        """Count a death. If there were too many, mark the run as failed and return False.
+        """Count a death. If the run died too often, mark it as failed and return False.
 
         If the run has written a checkpoint since its last death, the count begins again. A long run
         may lose many hosts, so a run is considered broken only if it makes no progress between

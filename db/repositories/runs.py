@@ -29,7 +29,7 @@ class RunRepository:
         self._session = session
 
     def add(self, new: NewRun) -> RunRecord:
-        """Add a run in status ``created`` or ``queued``. If its experiment is new, add that too.
+        """Add a run in status ``created`` or ``queued``. If its experiment is new, add it too.
 
         Raises:
             ConfigError: the database cannot store a name or the seed, or the run's name is

@@ -44,7 +44,7 @@ class ShapeCalibration:
         unknown: rule that detects items that belong to none of the classes; None if the split had
             too few classes to fit such a rule.
         relative: thresholds for support sets of known difficulty; None for episodes with one
-            example per class, because no example can be held out from them.
+            example per class, because no example of such an episode can be held out.
     """
 
     n_way: int

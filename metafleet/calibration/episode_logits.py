@@ -86,7 +86,8 @@ def episode_logits(
     """Adapt to each episode's support set, and return the logits of its queries.
 
     Queries of unknown classes are predicted in a separate batch, so that batch norm does not mix
-    them with the others. Global random generators and torch's modes are restored afterwards.
+    them with queries of known classes. Global random generators and torch's modes are restored
+    afterwards.
 
     Raises:
         ConfigError: the split cannot fill such episodes.

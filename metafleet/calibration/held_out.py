@@ -1,10 +1,10 @@
 """Predict each support example from the others, to measure how difficult the classes are.
 
-Classes that are harder than those of the calibration episodes need larger label sets. A support set
-with two or more examples of a class shows how hard its classes are. To measure this, some examples
-are held out. The model adapts to the rest, and predicts the examples that were held out. This is
-repeated with other examples until each example was held out once, as in the cross-conformal
-predictors of Vovk 2015, arXiv:1208.0806.
+Classes that are harder than the classes of the calibration episodes need larger label sets. A
+support set with two or more examples of a class shows how hard its classes are. To measure how hard
+the classes are, some examples are held out. The model adapts to the rest, and predicts the examples
+that were held out. These steps are repeated with other examples until each example was held out
+once, as in the cross-conformal predictors of Vovk 2015, arXiv:1208.0806.
 
 The *difficulty* of a support set is a high quantile of log((1 - p) / p), where p is the predicted
 probability of a held-out example's own class. Thresholds of label sets are relative to the

@@ -121,7 +121,7 @@ def judge_calibration(
     n_unknown: int,
     calibrated_on: str,
 ) -> Uncertainty:
-    """Measure a calibration on episodes other than those on which it was fitted.
+    """Measure a calibration on other episodes than the episodes on which it was fitted.
 
     Args:
         logits: logits of the episodes to measure on.

@@ -1,4 +1,4 @@
-"""The reliability diagram: the share of correct answers among those with similar probability.
+"""The reliability diagram: the share of correct answers among answers of similar probability.
 
 Source: Guo et al. 2017, arXiv:1706.04599, section 2 and eq. 3 (expected calibration error).
 """

@@ -75,7 +75,7 @@ def choose_rule(known: Tensor, unknown: Tensor, temperature: float, n_unknown: i
 
 
 def auroc(known: Tensor, unknown: Tensor) -> float:
-    """Return the probability that a known item scores higher than an unknown one; a tie is half.
+    """Return P(known > unknown) + P(known = unknown) / 2 for the scores of randomly drawn items.
 
     Args:
         known: scores [n].

@@ -30,7 +30,7 @@ class DataSet(ABC):
     Options: type[Any]
 
     def check_place(self, options: Any) -> None:  # noqa: B027 - most name no place
-        """Check that the path in the options, if any, exists on this machine and has the data.
+        """If the options name a path, check that the path exists on this machine and has the data.
 
         Only the process that starts a run calls this, because a worker may have the prepared data
         without having the path.

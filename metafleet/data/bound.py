@@ -26,11 +26,11 @@ class BoundData:
     data_dir: Path
 
     def check_place(self) -> None:
-        """Check that the path in the options, if any, exists on this machine and has the data.
+        """If the options name a path, check that the path exists on this machine and has the data.
 
-        ``open_source`` and ``digest`` would not notice a missing path if the data are already
-        prepared, because they then do not need the path. The host that starts a run therefore calls
-        this method.
+        If the data are already prepared, ``open_source`` and ``digest`` do not need the path, so
+        they would not notice that it is missing. The host that starts a run therefore calls this
+        method.
 
         Raises:
             DataMissingError: the path does not exist, or lacks data that the options select.

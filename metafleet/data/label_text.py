@@ -24,10 +24,10 @@ def label_text(labels: Iterable[str], separator: str) -> str:
 
 
 def say_joined(names: Iterable[str], advice: str) -> list[str]:
-    """Return a note if the names of most classes look like several labels in one.
+    """Return a note if at least half of the class names look like several labels in one.
 
-    The names look so if they contain the same separator, and if at least one of the parts between
-    the separators occurs more than once.
+    This is the case if these names contain the same separator, and if at least one of the parts
+    between the separators occurs more than once.
 
     Args:
         names: the names of classes.

@@ -57,11 +57,11 @@ class Decoder(ABC):
             is called "bad-<kind>".
         is_pixels: whether models get the stored bytes divided by 255.
         is_picture: whether an item is one picture, uint8 [channels, height, width]. A model may
-            swap light and dark in pictures. If there is an option ``range``, it is a
+            swap light and dark in pictures. If ``Options`` has a field ``range``, its value is a
             ``depth.Range``.
         is_text: whether an item is a text. An item of dtype uint8 holds UTF-8 bytes, padded with
             zeros. An item of another dtype holds features, for which ``fusion`` uses an adapter. If
-            there is an option ``max_bytes``, texts are truncated to it.
+            ``Options`` has a field ``max_bytes``, texts are truncated to this number of bytes.
         joins_columns: whether an item can be made of several numeric columns of a manifest.
             ``decode`` then gets the numbers joined by commas.
         is_in_every_recipe: whether the recipe of every prepared folder contains the kind's options,
@@ -137,7 +137,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def decode(self, source: bytes, options: Any) -> Array:
-        """Decode one item to the dtype and shape of ``example``.
+        """Decode one item to the dtype and shape that ``example`` has.
 
         Raises:
             DecodeError: the bytes are of another kind, damaged, empty or unreasonably large. The

@@ -24,7 +24,7 @@ _ROWS_TOLD = 64
 def prepare_columns(
     columns: Sequence[Column], scratch: Path, *, progress: Progress = no_progress
 ) -> Decoded:
-    """Decode columns, and then encode those that have an encoder.
+    """Decode columns, and then encode the columns that have an encoder.
 
     If an item cannot be decoded, nothing is encoded.
 
@@ -59,8 +59,8 @@ def encode_columns(
         columns: the columns that were decoded.
         decoded: result of ``decode_columns`` for these columns.
         folder: folder for the arrays of features.
-        store: folder that stores features by the digest of their item, for reuse; None to not store
-            them.
+        store: folder that stores features by the digest of their item, for reuse; None if features
+            are not stored.
         progress: called with the number of encoded items and the number of all items.
 
     Raises:
@@ -118,8 +118,9 @@ class _Encoding:
     def views(self, items: Array, rows: Sequence[int]) -> Array:
         """Return features [n, views - 1, features] of views 1, 2, ... of items [n, *shape].
 
-        One view of all items is encoded after the other, so that a batch contains only one view.
-        The features of a view therefore do not depend on the number of views.
+        View 1 of all items is encoded first, then view 2 of all items, and so on, so that a batch
+        contains only one view. The features of a view therefore do not depend on the number of
+        views.
         """
         name, n_more = self._column.modality, self._column.options.views - 1
         shape = (len(items), n_more, self._width(items))

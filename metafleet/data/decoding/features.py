@@ -77,7 +77,7 @@ def reading_options(kind: str, options: Any) -> Any:
 
 
 def example_of(kind: str, options: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Return dtype and shape of one stored item: of its features if there is an encoder.
+    """Return dtype and shape of one stored item. If it has an encoder, its features are stored.
 
     Raises:
         ConfigError, DataMissingError, DataCorruptError: for the same reasons as ``check_encoder``.
@@ -113,7 +113,7 @@ def encode_column(  # noqa: PLR0913 - each is a seam
         items: decoded items [n, *shape].
         rows: numbers of the items to encode. The rows of other items stay zeros.
         file: file to which rows of features are written.
-        store: folder that stores features for reuse; None to not store them.
+        store: folder that stores features for reuse; None if features are not stored.
         name: how other processes find the encoder, see ``encode_rows``.
         first: number of the file's row to which item 0 is written.
         step: distance, in rows of the file, from the row of an item to the row of the next item.

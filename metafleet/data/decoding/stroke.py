@@ -7,7 +7,7 @@ Four kinds of files are read:
 - npy [n, 3] with x, y, and a third column that is 1 at the last point of each stroke;
 - InkML with traces of x and y.
 
-In all of them, y points down.
+In all four kinds of files, y points down.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Augmented views of decoded items, for encoders.
 
-A view depends only on the item and on the number of the view, so it is the same on every machine
-and in every order of preparation. Random numbers are converted by arithmetic that IEEE 754 defines
-exactly.
+A view depends only on the item and on the number of the view. The view is therefore the same on
+every machine and in every order of preparation. Random numbers are converted by arithmetic that
+IEEE 754 defines exactly.
 """
 
 import math

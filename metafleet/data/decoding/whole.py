@@ -22,9 +22,9 @@ _OGG_HEADER_BYTES = 27
 def require_whole(source: bytes) -> None:
     """Check that a sound, clip or animation is not shorter than it declares.
 
-    This supports RIFF (WAV, AVI, WebP), RF64, Wave64, AIFF, AU, Ogg, MP3 with a Xing or VBRI
-    header, MP4 and QuickTime, Matroska and WebM, and GIF. Other formats and invalid headers are
-    left to the decoder.
+    The supported formats are RIFF (WAV, AVI, WebP), RF64, Wave64, AIFF, AU, Ogg, MP3 with a Xing or
+    VBRI header, MP4 and QuickTime, Matroska and WebM, and GIF. Other formats and invalid headers
+    are left to the decoder.
 
     Raises:
         DecodeError: the file is truncated.

@@ -36,10 +36,10 @@ class PointSampling:
 
 
 class FunctionSource(EpisodeSource):
-    """Draws a function, then the x and noise of each support point, then those of each query point.
+    """Draws a function, then its support points, then its query points.
 
-    All splits have the same distribution. Episodes of different splits differ only because their
-    ``rng`` has another domain.
+    For each point, x is drawn before the noise. All splits have the same distribution. Episodes of
+    different splits differ only because their ``rng`` has another domain.
 
     Args:
         name: the data set's name, for messages.

@@ -266,8 +266,8 @@ _DIGEST_BYTES = 16
 def find_repeats(decoded: Decoded, rows: Sequence[int]) -> list[tuple[int, int]]:
     """Return pairs (row, earlier row) of items that are identical in all their modalities.
 
-    Decoded content is compared. This finds copies, links, and files that differ only in bytes that
-    models do not get.
+    Decoded content is compared. The comparison therefore finds copies, links, and files that differ
+    only in bytes that models do not get.
 
     Args:
         decoded: arrays and masks.

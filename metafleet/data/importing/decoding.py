@@ -26,7 +26,7 @@ def decoder_options(
 
     The first result is modality -> options object. This object has both the options given for the
     folder and the options that the data determine. The second result is modality -> options that
-    the data determine. It is stored with the prepared data.
+    the data determine. The second result is stored with the prepared data.
 
     Raises:
         ConfigError: an option is wrong. The message names the option, its value and what was

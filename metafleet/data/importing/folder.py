@@ -7,8 +7,8 @@
 A configuration gives either a path or the name of an import. With a path, every run and worker
 checks the folder when it starts, and prepares it again if a file changed. With a name, the imported
 data stay the same until the next import, and the run also records the path (``registry.pin``). If a
-host does not have the folder, such as the host of a worker, it uses data that were prepared from
-the folder. These may be in a data folder that several hosts share.
+host does not have the folder, such as the host of a worker, this host uses data that were prepared
+from the folder. The prepared data may be in a data folder that several hosts share.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ LINKS = "links out of the folder: "
 
 
 def links_out(path: Path, items: Sequence[Item]) -> list[str]:
-    """Return a list with a note that counts files outside a folder, reached by links; or [].
+    """Return a note that counts files outside a folder to which links lead; [] if there are none.
 
     Args:
         path: the folder, or a file in it. The path itself may be a link.

@@ -52,7 +52,7 @@ class FolderOptions:
         split: how classes are assigned to splits. "given" uses folders, files or a column; "hashed"
             uses a hash of the class name; "auto" uses the given splits, or the hash if none are
             given.
-        split_column: column that holds the split; "" means the column ``split``.
+        split_column: column that holds the split; "" finds ``split``, ``subset`` or ``partition``.
         split_seed: seed of the hash, >= 0.
         split_fractions: shares of the hashed classes for meta_train, meta_val and meta_test. They
             sum to 1; the share of meta_val may be 0.

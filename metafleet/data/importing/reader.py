@@ -41,8 +41,7 @@ class Found:
             modality or of a kind, or "".
         notes: decisions to show to the user.
         columns: column of the items' parts -> its name in the table, if there is a table.
-        labels: classes that the reader found. ``items`` has no item of a class if all items of this
-            class were refused.
+        labels: classes that the reader found, including the classes whose items were all refused.
     """
 
     items: list[Item]

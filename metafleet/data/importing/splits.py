@@ -25,7 +25,7 @@ _DECIMALS = range(2, 7)
 def assign_splits(
     items: Sequence[Item], ask: FolderOptions, log: ProblemLog, *, large: Set[str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return class -> split for all classes that have one, and notes on the decisions.
+    """Return class -> split for all classes that have a split, and notes on the decisions.
 
     The hash chooses splits only for the classes in ``large``. The shares are shares of these
     classes.

@@ -227,7 +227,7 @@ def example_shape(info: ArrayInfo) -> tuple[int, ...]:
 def is_ink(kind: str, shape: Sequence[int]) -> bool:
     """Return whether an array holds pictures without a channel axis, where ink is 1 and paper is 0.
 
-    Built-in data sets that do not come as one picture per file are stored this way.
+    If a built-in data set does not come as one picture per file, it is stored this way.
     """
     return len(shape) == 3 and has_decoder(kind) and get_decoder(kind).is_picture
 

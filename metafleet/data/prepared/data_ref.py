@@ -126,7 +126,7 @@ def find_by_digest(data_dir: Path, ref: DataRef) -> PreparedData | None:
 
 
 def receive(data_dir: Path, ref: DataRef, fetch: Fetch) -> PreparedData:
-    """Store a copy of the data, once for all processes of a host.
+    """Store a complete copy of the data, once for all processes of a host.
 
     Args:
         data_dir: folder of the data.

@@ -124,7 +124,7 @@ def download(
     """Download ``remote`` to ``folder`` unless it exists; safe in concurrent processes.
 
     Raises:
-        DataCorruptError: the download is not the expected file. It was deleted.
+        DataCorruptError: the download is not the expected file. The downloaded file was deleted.
         DataError: the server cannot be reached or refuses, or the disk cannot be written.
     """
     target = folder / remote.name

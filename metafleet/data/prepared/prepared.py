@@ -84,8 +84,8 @@ class PreparedData:
         masks: modality -> description of its mask, bool [items], which is True for items that have
             the modality. Only modalities that some items lack have a mask.
         splits: split -> its classes in order, if the preparation chose the splits.
-        recipe: description, as JSON values, of how the data were made. It does not name their
-            source.
+        recipe: description, as JSON values, of how the data were made. The recipe does not name the
+            source of the data.
         encoders: modality -> identity of the pretrained encoder that computed its features. The
             identity contains the sha256 of the encoder's files. The key ``CLASS_TEXT`` stands for
             the encoder of the names of classes.

@@ -1,6 +1,6 @@
 """torchmeta's HDF5: data.hdf5 or {train,val,test}_data.hdf5, and classes in *_labels.json.
 
-A label names the HDF5 data set of a class. It is a list of names that form a path of groups
+A label names the HDF5 data set of a class. The label is a list of names that form a path of groups
 (Omniglot, CIFAR-FS), or one name in the group ``datasets`` (mini-ImageNet, tiered-ImageNet, CUB).
 The HDF5 data set of a class holds either pixels, uint8 [n, height, width] or [n, height, width, 3],
 or n image files as bytes.
