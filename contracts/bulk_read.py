@@ -26,7 +26,8 @@ def read_values(client: Client, lengths: dict[str, int]) -> bytearray | None:
         The joined values; None if a value is missing, is not a string or has another length.
 
     Raises:
-        redis.RedisError: one of the client's own commands would have raised this error too.
+        redis.RedisError: the read failed. The error is the one that a command of the client raises
+            for the same reason.
     """
     # a pooled connection has the client's password, TLS, health check and retry
     connection: Any = client.connection_pool.get_connection()

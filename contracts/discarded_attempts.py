@@ -23,7 +23,7 @@ _SEVERAL: Final = re.compile(f"{_STREAM}:{_WHY}")
 
 @dataclass(frozen=True, slots=True)
 class DiscardedAttempt:
-    """An attempt that a worker discarded; or several, if they were too many to record one by one.
+    """One discarded attempt, or several that were too many to record one by one.
 
     Attributes:
         stream, epoch, step, shard, attempt: identify the attempt. For several attempts, all but the

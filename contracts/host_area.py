@@ -67,7 +67,7 @@ class HostArea:
         return map_file(self._path(key), n_bytes)
 
     def map_sealed(self, key: str, n_bytes: int, seal: str) -> mmap.mmap:
-        """Map a blob for reading. The map can be used until ``set_free`` is called.
+        """Map a blob for reading. The map is valid until ``set_free`` is called for the blob.
 
         Raises:
             BlobMissingError: the blob is missing, or has another length or seal.

@@ -96,7 +96,8 @@ class HostCache:
 
         Args:
             group: name of the blob's group. The newest few blobs of each group are kept.
-            digest: digest of the blob. It is part of the file's name. ``download`` must check it.
+            digest: digest of the blob. The digest is part of the file's name. ``download`` must
+                check that the bytes have this digest.
             n_bytes: length of the blob.
             download: gets the blob from the blob store.
 
@@ -194,7 +195,7 @@ def _lock_in_time(path: Path) -> int:
     """Lock a file, but give up after some time: the process that holds the lock may be frozen.
 
     Raises:
-        BlockingIOError: another process has held the lock for too long.
+        BlockingIOError: another process held the lock for too long.
         StaleError: the result of this job is no longer wanted.
     """
     give_up_s = time.monotonic() + _LOCK_PATIENCE_S

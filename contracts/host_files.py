@@ -30,9 +30,9 @@ def write_file(path: Path, pieces: Sequence[memoryview], *, ttl_s: float) -> str
     """Write a file that only its owner can access, and rename it to ``path`` when it is complete.
 
     Returns:
-        The seal of the file, which identifies it in signed messages. It consists of values that
-        only the kernel sets. A file that replaces this one has another seal. The content needs no
-        digest, because only the file's owner can write to the file.
+        The seal of the file, which identifies it in signed messages. The seal consists of values
+        that only the kernel sets. A file that replaces this one has another seal. The content needs
+        no digest, because only the file's owner can write to the file.
 
     Raises:
         OSError: the memory is full, or the folder no longer exists. No file is left behind.

@@ -129,16 +129,16 @@ class ShardResult(_Message):
 
     Attributes:
         run, epoch, stream, step, shard, attempt: as in the job.
-        status: ok, failed (an error), refused (this worker must not compute it), or missing (a blob
-            that the job needs is not in the stores).
+        status: ok, failed (there was an error), refused (this worker must not compute the job), or
+            missing (a blob that the job needs is not in the stores).
         worker, device: the process that computed it ("host:pid") and its device ("cpu",
             "cuda:0 NVIDIA ...").
         fingerprint: the worker's numerics fingerprint.
         queue_wait_s, compute_s: seconds from sending to starting the job, and seconds of computing.
-        blob_bytes: length of the encoded sum; 0 if there is none.
+        blob_bytes: length of the encoded sum; 0 if there is no sum.
         blob_digest, blob_seal: see ``BlobRef``.
-        losses, accuracies: one value for each episode, in order; for regression, there are no
-            accuracies.
+        losses, accuracies: one value for each episode, in the order of the episodes. For
+            regression, there are no accuracies.
         error, is_retryable: the error message, and whether another attempt may succeed.
         reason: the kind of error, as a label for counters.
     """

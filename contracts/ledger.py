@@ -30,7 +30,7 @@ class Claim:
     Attributes:
         status: "ok" if the claim succeeded, "held" if ``holder`` has the run for another
             ``remaining_ms``, "behind" if the claimed epoch is not greater than ``found``.
-        found: the epoch in Redis; None if the value there is not an epoch.
+        found: the epoch in Redis; None if the value in Redis is not an epoch.
     """
 
     status: LeaseStatus

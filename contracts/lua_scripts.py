@@ -12,7 +12,8 @@ def lua_script(*names: str, **constants: int) -> str:
     """Return a script that consists of several files.
 
     Args:
-        names: names of the files without ".lua", with helper functions first and the program last.
+        names: names of the files without ".lua". Files of helper functions come first, and the
+            program comes last.
         constants: name -> number, for constants that the files use.
     """
     defined = [f"local {name} = {value}\n" for name, value in constants.items()]

@@ -17,9 +17,9 @@ _OLDEST_S = 24 * 3600.0
 class ObjectBlobStore:
     """Blobs as objects under a URL like ``s3://bucket/folder``. Thread-safe.
 
-    Object stores have no TTL. If a crash leaves objects behind, the next process that puts a blob
-    deletes those that are at least a day old. A lifecycle rule of the bucket can delete them
-    instead.
+    Object stores have no TTL. If a crash leaves objects behind, processes that put blobs later
+    delete these objects as soon as they are a day old. A lifecycle rule of the bucket can delete
+    the objects instead.
 
     Args:
         url: URL of the folder. fsspec and its packages read options such as keys and endpoints from

@@ -69,7 +69,8 @@ class EncodingPlan:
 
     Attributes:
         encoder: how to find the encoder.
-        identity: the encoder's identity. A worker refuses if its encoder has another identity.
+        identity: the encoder's identity. If the encoder of a worker has another identity, the
+            worker refuses the job.
         dtype, shape: dtype (as numpy spells it with its byte order, such as "<f4") and shape of one
             decoded item.
         n_features: number of features of an item.

@@ -68,8 +68,9 @@ def private_files() -> Iterator[None]:
 def tighten(home: Path) -> None:
     """Revoke other users' access to ``home``, which an earlier version or a copy may have allowed.
 
-    Folders get mode 0700 and files 0600. Links and files of other users stay as they are. A folder
-    that contains a file that metafleet did not create also stays as it is, even if it is ``home``.
+    Folders get mode 0700 and files 0600. Links and files of other users stay as they are. If a
+    folder contains a file that metafleet did not create, the folder also stays as it is, even if
+    this folder is ``home``.
     """
     _tighten(home, _OURS)
 

@@ -48,10 +48,11 @@ class Settings:
             "cuda".
         allowed_packages: METAFLEET_ALLOWED_PACKAGES; your packages that may be imported for
             learners, models and data, separated by commas; none by default.
-        fetch_weights: METAFLEET_FETCH_WEIGHTS; when the weights of pretrained encoders may be
-            downloaded. "prepare" (the default) permits this while data are prepared or imported,
-            and to `metafleet adapt`. "always" permits this to every command of the orchestrator.
-            "never" forbids this. Workers never download weights.
+        fetch_weights: METAFLEET_FETCH_WEIGHTS; when weights of pretrained encoders may be
+            downloaded. With "prepare" (the default), weights may be downloaded while data are
+            prepared or imported, and by `metafleet adapt`. With "always", every command of the
+            orchestrator may download weights. With "never", no command may do so. Workers never
+            download weights.
         received_days: METAFLEET_RECEIVED_DAYS; number of days, 14 by default, for which a worker's
             host keeps features that it has received from an orchestrator. The days are counted from
             the last use of the features. The features are in the folder "received" of the data;

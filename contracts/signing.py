@@ -1,7 +1,7 @@
 """HMAC-SHA256 signatures over messages, with the deployment's key.
 
-A message contains the digest or the seal of the tensors to which it refers. Therefore its signature
-covers the tensors too.
+If a message refers to tensors, it contains their digest or seal. The signature of the message
+therefore covers the tensors too.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Encodes Celery tasks in the form that kombu keeps in a Redis list, to send many tasks at once.
 
 ``Celery.send_task`` costs a round trip and half a millisecond for each task. The messages of
-``send_task`` have Celery's protocol 2 and kombu's envelope. A test compares our messages with those
-of ``send_task``, key by key.
+``send_task`` have Celery's protocol 2 and kombu's envelope. A test compares our messages with the
+messages of ``send_task``, key by key.
 """
 
 import base64

@@ -65,8 +65,8 @@ class Database:
 
         Args:
             url: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME.
-            require_current: whether to refuse tables that are missing or older than this code
-                needs. Newer tables are always refused.
+            require_current: whether to refuse a database whose tables are missing or older than
+                this code needs. Newer tables are always refused.
 
         Raises:
             DatabaseError: the database cannot be opened. The message is one line with the problem

@@ -88,11 +88,12 @@ class NewRun:
             encoders.
         fingerprint: numerics fingerprint.
         host: machine of the orchestrator.
-        detached: whether a server should execute the run. The run then starts in the queue.
+        detached: whether a server should execute the run. If True, the run starts in the queue.
         priority: priority in the queue. Runs with a higher priority are executed first.
-        owner: the process that executes the run, "host:pid/..."; None if there is none yet.
+        owner: the process that executes the run, "host:pid/..."; None if no process executes the
+            run yet.
         parent_uid: uid of the run whose configuration was changed to make this run; None if there
-            is none.
+            is no such run.
     """
 
     experiment: str

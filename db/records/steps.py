@@ -28,7 +28,7 @@ class OuterStepRecord:
         episodes: number of episodes in the mean.
         workers_alive: number of workers that sent a heartbeat in the last seconds.
         retries: number of attempts other than the first attempt of each shard.
-        degraded: whether the step was committed without all its shards.
+        degraded: whether the step was committed although shards were missing.
         attempts: number of attempts sent; 0 if the step was computed without a fleet.
         backups: number of attempts sent because another attempt was slow.
         dropped: number of attempts that failed, or that were lost, refused or rejected, before the

@@ -43,7 +43,7 @@ class Calibrator:
         learner, state: the learner and the learned state to calibrate.
         source: the source of episodes.
         template: the shape of the run's own episodes of this split. Calibration episodes have the
-            same settings, except for the numbers of classes and examples.
+            same settings as these episodes, except for the numbers of classes and examples.
         seed: seed of the run.
         n_unknown: number of unknown classes in an episode, which have queries but no support
             examples. None means as many unknown classes as known classes. If the split cannot fill

@@ -33,7 +33,7 @@ _DIGITS: Final = 10**6
 def coverage_thresholds(shares: Tensor, targets: Tensor) -> tuple[float, ...]:
     """Return the thresholds of coverages 1 / N_LEVELS to (N_LEVELS - 1) / N_LEVELS.
 
-    If there are too few episodes for a coverage, its threshold is 1.0, and sets contain all labels.
+    If there are too few episodes for a coverage, its threshold is 1.0: sets contain all labels.
 
     Args:
         shares: probabilities [episodes, queries, n_way].

@@ -21,7 +21,7 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 
     The cross-entropy is convex in 1 / T. Its derivative with respect to 1 / T is the mean of the
     expected logit minus the target's logit. Bisection finds the derivative's zero. If every query
-    is answered correctly, there is no zero, and the function returns 1.0.
+    is answered correctly, the derivative has no zero, and the function returns 1.0.
 
     Args:
         logits: float [n, n_way].

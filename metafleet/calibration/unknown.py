@@ -32,9 +32,9 @@ class UnknownRule:
 
     Attributes:
         score: name of the score in ``SCORES``.
-        threshold: an item whose score is below this number is unknown.
-        auroc: area under the ROC curve, in [0, 1], on the episodes on which the rule was chosen;
-            0.5 is chance.
+        threshold: the rule takes an item for unknown if the item's score is below this number.
+        auroc: area under the ROC curve, in [0, 1], measured on the episodes on which the rule was
+            chosen. A random score has 0.5.
         n_unknown: number of unknown classes in each of these episodes.
     """
 

@@ -1,7 +1,7 @@
 """Create the first tables: experiments, runs, outer steps, jobs, evaluations, checkpoints.
 
-Types are written out here instead of being imported from the records, because a revision must keep
-its meaning when the records change.
+This revision states the types itself and does not import them from the records, because a revision
+must keep its meaning when the records change.
 """
 
 import sqlalchemy as sa

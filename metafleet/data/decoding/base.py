@@ -50,7 +50,8 @@ class Decoder(ABC):
             a modality is the only one of its kind, it has this name too.
         version: version of the decoder. Increment it when the same bytes and options give different
             numbers.
-        suffixes: suffixes of the files that the decoder reads, in lower case and with the dot.
+        suffixes: suffixes of the files that the decoder reads. Each suffix is in lower case and
+            begins with the dot.
         Options: frozen dataclass with defaults for all fields; see ``metafleet.options``.
         default_encoder: name of the model that ``fusion`` uses for the kind.
         problem: text that describes what is wrong with an item that cannot be decoded. The problem

@@ -1,7 +1,7 @@
 """Clips: uint8 [frames, channels, height, width], with frames evenly spaced over the whole clip.
 
-Frames of videos are evenly spaced in time. Frames of animations, which usually have equal
-durations, are evenly spaced by number.
+In a video, the chosen frames are evenly spaced in time. In an animation, the chosen frames are
+evenly spaced by number, because its frames usually have equal durations.
 """
 
 import bisect

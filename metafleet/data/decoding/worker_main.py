@@ -6,7 +6,7 @@ on this process's ``sys.path``, and then in "places". A request for the rows of 
 {"max_bytes", "timeout_s", "path"}. A reply is a line of JSON, {"error", "is_last", "n_bytes"},
 followed by the row's n_bytes bytes. The process exits when its input ends, for example because its
 parent has exited. The process also exits after it ran out of memory. If an item takes longer than
-timeout_s, SIGALRM ends the process. The signal stops even a C library that never returns.
+timeout_s, SIGALRM ends the process, even if a C library never returns.
 """
 
 import functools

@@ -44,7 +44,7 @@ class CheckedFolder:
         decoded: arrays and masks of these modalities, for all items that were read, valid or not.
         rows: rows of ``decoded`` that belong to ``items``; None for all rows.
         splits: class -> split. If items may have several labels, a class is a set of labels.
-        problems: all problems. The items that they name are not in ``items``.
+        problems: all problems. If a problem names an item, this item is not in ``items``.
         notes: decisions to show to the user.
         measured: modality -> decoder options that were derived from the data.
     """

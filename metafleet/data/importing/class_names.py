@@ -1,9 +1,9 @@
 """Normalisation of class names.
 
-Unicode can encode the same text in several ways. For example, "é" is one character or two, and
-macOS stores two in file names. Class names are converted to the composed form (NFC). A folder then
-gives the same classes wherever it is copied, and no class can be in training with one spelling and
-in evaluation with another.
+Unicode can encode the same text in several ways. For example, "é" can be one character or two
+characters, and macOS stores two characters in file names. Class names are converted to the composed
+form (NFC). A folder then gives the same classes wherever it is copied, and no class can be in
+training with one spelling and in evaluation with another.
 """
 
 from collections.abc import Iterable

@@ -57,10 +57,10 @@ class FolderOptions:
         split_fractions: shares of the hashed classes for meta_train, meta_val and meta_test. They
             sum to 1; the share of meta_val may be 0.
         min_items: minimum number of items per class, >= 1.
-        skip_bad: whether to leave out broken items. If False, any problem causes the folder to be
-            refused.
+        skip_bad: whether to leave out broken items. If False, a folder with any problem is refused.
         class_text: encoder and prompts for the names of classes, for episodes with
-            ``episodes.class_text``. Without an encoder, these episodes show the names as bytes.
+            ``episodes.class_text``. If there is no encoder, these episodes contain the names as
+            bytes.
         decoders: built-in kind -> options of its decoder. In a configuration, each kind is a
             separate option, such as ``image``; see docs/reference/folders.md.
     """

@@ -82,7 +82,7 @@ class PreparedData:
         arrays: modality -> description of its array.
         facts: further facts for users.
         masks: modality -> description of its mask, bool [items], which is True for items that have
-            the modality. Only modalities that some items lack have a mask.
+            the modality. A modality has a mask only if some items lack the modality.
         splits: split -> its classes in order, if the preparation chose the splits.
         recipe: description, as JSON values, of how the data were made. The recipe does not name the
             source of the data.
