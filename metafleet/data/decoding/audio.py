@@ -3,8 +3,8 @@
 The power of a Hann-windowed short-time Fourier transform is summed in triangular filters of equal
 width on the mel scale (2595 log10(1 + f / 700)). The log10 of each sum is taken. The limit is the
 largest of these values minus 8, and smaller values are raised to the limit. The result x is mapped
-to (x + 4) / 4, as in the code of Radford et al. 2022, arXiv:2212.04356, section 2.2. The volume of
-a sound then has little effect, and values are near [-1, 1].
+to (x + 4) / 4, as in the code of Radford et al. 2022, arXiv:2212.04356, section 2.2. As a result,
+the volume of a sound has little effect, and values are near [-1, 1].
 """
 
 import functools

@@ -51,7 +51,7 @@ class Decoder(ABC):
         version: version of the decoder. Increment it when the same bytes and options give different
             numbers.
         suffixes: suffixes of the files that the decoder reads. Each suffix is in lower case and
-            begins with the dot.
+            begins with a dot.
         Options: frozen dataclass with defaults for all fields; see ``metafleet.options``.
         default_encoder: name of the model that ``fusion`` uses for the kind.
         problem: text that describes what is wrong with an item that cannot be decoded. The problem

@@ -36,8 +36,8 @@ def crop_view(pixels: Array, rng: CounterRng, *, flip: bool, resample: str) -> A
     """Crop a random rectangle, resize it to the original size, and mirror half of the views.
 
     The rectangle has 50 to 100 % of the area, and sides with a ratio of 3/4 to 4/3. The method is
-    ``RandomResizedCrop`` of torchvision with a larger minimum area than its default of 8 %, because
-    an episode needs pictures whose class can still be recognised.
+    ``RandomResizedCrop`` of torchvision with a larger minimum area than its default of 8 %. The
+    area is larger because an episode needs pictures whose class can still be recognised.
 
     Args:
         pixels: uint8 [..., height, width]. All planes are cropped alike.

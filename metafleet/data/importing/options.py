@@ -46,7 +46,7 @@ class FolderOptions:
         columns: modality -> its column, or several numeric columns joined by commas. If the mapping
             is empty, two kinds of columns are used: columns that hold files, and columns of texts
             whose name is ``text`` or similar.
-        kinds: one table per user-defined kind of data. It has "name", the class as
+        kinds: one table per user-defined kind of data. Each table has "name", the class as
             "package.module:Class", and the decoder's options.
         modalities: the modalities of the episodes, in this order; empty for all.
         split: how classes are assigned to splits. "given" uses folders, files or a column; "hashed"

@@ -123,7 +123,7 @@ def first_lines(problems: Sequence[DataProblem], all_by: str = "") -> list[str]:
 
     Args:
         problems: the problems.
-        all_by: text that says how to see all problems. It is appended to the count.
+        all_by: text that says how to see all problems. The text is appended to the count.
     """
     lines = [str(problem) for problem in problems[:SHOWN]]
     n = len(problems) - SHOWN

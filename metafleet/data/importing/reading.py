@@ -74,8 +74,8 @@ def read_items(
             layout "flat", a folder of files without classes, can then be read as well; its files
             are items to predict.
         expected: the modalities of the model that will use the items, modality -> kind. If there is
-            a model, and only one of its modalities fits a column, the column's modality gets the
-            name of this modality. Columns that ``ask`` names are then used in addition to the
+            a model, and only one of its modalities fits a column, the column gets the name of this
+            modality. If there is a model, columns that ``ask`` names are used in addition to the
             detected columns.
 
     Raises:

@@ -1,7 +1,7 @@
 """Escape CSV texts that a spreadsheet would evaluate: "=cmd|..." as the name of a class or file.
 
-Such a text is written with a quote in front of it. Reading removes one quote. Every text is
-therefore read back unchanged, even if it begins with quotes.
+Such a text is written with a quote in front of it. Reading removes this quote. Every text is
+therefore read back unchanged, even if the text itself begins with quotes.
 """
 
 import re

@@ -19,7 +19,7 @@ class Hdf5Part:
 
     Attributes:
         file: the HDF5 file.
-        dataset: path of the data set in it.
+        dataset: path of the data set in the file.
         row: row of the example.
     """
 
@@ -56,7 +56,7 @@ class Hdf5Part:
 
 
 def _bytes_of(stored: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Convert numbers to uint8 without changing them.
+    """Convert numbers to uint8 without changing their values.
 
     Raises:
         DecodeError: a number is not a whole number from 0 to 255.
