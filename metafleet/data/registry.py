@@ -67,8 +67,8 @@ def open_data(
         options: "name", a built-in name or "package.module:Class", and the data set's options.
         data_dir: folder of the prepared data.
         allowed_packages: user packages that may be imported.
-        given: prepared data of these options, or of parts of a mixture. They are used without
-            changes, and nothing is prepared or encoded.
+        given: prepared data of these options, or of the parts of a mixture. The prepared data are
+            used without changes, and nothing is prepared or encoded.
 
     Raises:
         ConfigError: the name or an option is wrong. The message names the option, its value and
@@ -79,7 +79,7 @@ def open_data(
 
 
 def pin(options: Options, data_dir: Path) -> dict[str, Any]:
-    """Return the options, completed by facts about the data that only this machine knows.
+    """Return the options, with added facts about the data that only this machine knows.
 
     If the options name a folder that was imported here, the path and options of the import are
     added. Another host that has the folder but not the import can then prepare the same data.
@@ -112,7 +112,9 @@ def open_source(
 
 
 def least_mse(options: Options) -> float:
-    """Return a lower bound of every learner's expected mean squared error; 0 if unknown.
+    """Return the least expected mean squared error that a learner can have, or a lower bound of it.
+
+    If no bound is known, the result is 0.
 
     Raises:
         ConfigError: the options are wrong.
@@ -129,14 +131,15 @@ def draw_sheet(
 ) -> str:
     """Write a PNG that shows a few classes of each split, each item's modalities side by side.
 
-    Modalities that are not chosen are also shown, if that needs no download.
+    Modalities that the options do not choose are also shown, if showing them needs no download.
 
     Returns:
         A note on characters that are drawn as boxes because no font has them; "" if there are none.
 
     Raises:
-        ConfigError: the data set has nothing to draw.
-        DataError: ``path`` cannot be written. The errors of ``open_source`` are raised as well.
+        ConfigError: the data set has no items that can be drawn.
+        DataError: ``path`` cannot be written. Errors that ``open_source`` raises are raised as
+            well.
     """
     from metafleet.data.sheet.sheet import write_sheet  # noqa: PLC0415 - needs Pillow
 

@@ -5,7 +5,9 @@ from typing import Any
 
 
 def score_name(options: Mapping[str, Any]) -> str:
-    """Return the name of the score for predictions. The score is in [0, 1], and higher is better.
+    """Return the name of the score of predictions.
+
+    The score is in [0, 1], and higher is better.
 
     Args:
         options: the configuration's ``[data]`` table.

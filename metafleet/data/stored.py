@@ -1,4 +1,4 @@
-"""Base class of data sets that are prepared from an original.
+"""Base class of data sets that are prepared from an original, such as a published archive.
 
 The original is at the user's path (option ``root``) or in ``<data_dir>/<name>``. Prepared data can
 be used without the original, for example on a worker's host or from a shared folder.

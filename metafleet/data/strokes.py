@@ -2,8 +2,8 @@
 
 A stroke sequence is [64, 3]. The first two columns are x and y in the canvas's unit square, with y
 pointing down. The third column is 1 at the last point of each stroke. The last point of a drawing
-always ends a stroke, so a sequence without any 1 belongs to an item that has no strokes. Such a
-sequence is all zeros (``has_strokes``).
+always ends a stroke, so if the third column has no 1, the item has no strokes. The sequence of such
+an item is all zeros (``has_strokes``).
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,9 @@ def has_strokes(strokes: "Tensor") -> "Tensor":
 def resample(polylines: Sequence[Points], n_points: int = N_POINTS) -> npt.NDArray[np.float32]:
     """Spread ``n_points`` points over polylines [n, 2] by arc length, in drawing order.
 
-    Every stroke keeps its first and its last point. If there are more strokes than ``MAX_STROKES``
-    or half the points, only the longest are kept. A stroke of length 0 gets two equal points.
+    Every stroke keeps its first and its last point. At most ``MAX_STROKES`` strokes, and at most
+    ``n_points / 2`` strokes, are kept: the longest ones. A stroke of length 0 gets two equal
+    points.
     """
     max_strokes = min(MAX_STROKES, n_points // 2)
     lengths = [_arc(line) for line in polylines]

@@ -22,9 +22,9 @@ class SplitSummary:
 
     Attributes:
         classes: number of classes.
-        items: number of items over all its classes.
-        fewest_items, most_items: number of items in its smallest and largest class. k_shot +
-            n_query can be at most ``most_items``.
+        items: number of items over all classes of the split.
+        fewest_items, most_items: number of items in the split's smallest class and in its largest
+            class. k_shot + n_query can be at most ``most_items``.
         groups: group (script, alphabet) -> number of classes.
         present: modality -> number of items that have it, for modalities that some items lack.
         class_items: class -> number of its items.
@@ -45,7 +45,7 @@ class ModalitySummary:
 
     Attributes:
         shape: shape of one example.
-        items: number of items that have the modality. All other items are zeros.
+        items: number of items that have the modality. All other items have zeros as its values.
         kind: kind of data, such as "image" or "audio".
     """
 
@@ -60,7 +60,7 @@ class DataSummary:
 
     Attributes:
         name: the data set's name.
-        digest: sha256 of the chosen modalities and the split. Runs record it.
+        digest: sha256 over the chosen modalities and the split. Every run records this digest.
         split_sha256: sha256 of the split alone; "" if splits are not lists of classes.
         location: folder of the prepared data; None if nothing is stored.
         licence: licence of the data.
@@ -68,7 +68,7 @@ class DataSummary:
         splits: split -> its summary; empty for computed functions.
         modalities: modality -> its summary, including modalities that are not chosen.
         facts: further facts to print, such as versions and counts of what was left out.
-        nouns: words for one class, several classes, and items.
+        nouns: three words: for one class, for several classes, and for items.
     """
 
     name: str

@@ -151,7 +151,7 @@ class PreparedData:
         return _map_array(self._views_path(modality), self.views[modality])
 
     def load_class_text(self) -> Array | None:
-        """Return the features of the names of classes, float32 [classes, d]; None without any.
+        """Return the features of the class names, float32 [classes, d]; None if there are none.
 
         Raises:
             DataCorruptError: the file does not match the index.

@@ -45,18 +45,20 @@ class Content:
     Attributes:
         classes: the classes in the order of their rows.
         arrays: modality -> array with as many rows as the classes have items.
-        present: modality -> number of items that have it, for modalities whose missing items are
-            all zeros. All items have the modalities that are neither here nor in ``masks``.
-        facts: further facts to store for users.
-        masks: modality -> bool [items], True for items that have it. Masks that are all true are
-            not stored.
+        present: modality -> number of items that have it. A modality is listed here if the items
+            that lack it are stored as zeros. A modality that is neither here nor in ``masks`` is in
+            all items.
+        facts: further facts about the data, which are stored to be shown to users.
+        masks: modality -> bool [items], True for items that have the modality. A mask that is True
+            for all items is not stored.
         kinds: modality -> its kind. The default is the modality's name.
         encoders: modality -> identity of the encoder, for arrays that hold features.
-        views: modality -> features of views 1, 2, ... of the items, [items, views - 1, features].
+        views: modality -> features [items, views - 1, features] of views 1, 2, ... of the items.
+            View 0 is in ``arrays``.
         rows: the rows of arrays and masks to store, in this order; None for all rows.
         splits: split -> its classes in order, if the preparation chooses the splits.
-        recipe: description, as JSON values, of how the data were made. It does not name their
-            source; see ``find_by_recipe``.
+        recipe: a description, as JSON values, of how the data were made. The description does not
+            name the source of the data; see ``find_by_recipe``.
         class_text: features of the names of ``classes``, float32 [classes, d]; None for no
             features.
     """
@@ -92,12 +94,12 @@ def find_or_prepare(folder: Path, make: Callable[[], Content]) -> PreparedData:
 
 
 def find_or_decode(folder: Path, make: Callable[[Path], Content]) -> PreparedData:
-    """Open or fill ``folder`` like ``find_or_prepare``, for content too large for memory.
+    """Open or fill ``folder`` like ``find_or_prepare``, for content that does not fit into memory.
 
     Args:
         folder: folder of the prepared data.
-        make: a function that takes an empty scratch folder for arrays and returns the content. This
-            scratch folder is on the disk of ``folder`` and is deleted afterwards.
+        make: a function that takes an empty scratch folder for arrays and returns the content. The
+            scratch folder is on the same disk as ``folder`` and is deleted after the preparation.
 
     Raises:
         DataError: the folder cannot be written.
@@ -155,8 +157,8 @@ def temporary(folder: Path) -> Iterator[Path]:
 def sweep(folder: Path) -> None:
     """Delete temporary folders of preparations that were killed more than a day ago.
 
-    The caller must hold the lock of ``folder``. Temporary folders of other prepared data are
-    deleted only if their locks are free.
+    The caller must hold the lock of ``folder``. A temporary folder of other prepared data is
+    deleted only if the lock of those data is free.
     """
     for path in folder.parent.iterdir():
         found = _SCRATCH.fullmatch(path.name)

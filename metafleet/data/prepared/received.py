@@ -1,7 +1,7 @@
 """Deletes, on a worker's host, copies of features that no run has used for a while.
 
-The modification time of a copy's folder is the time of the last use. Workers renew this time while
-they compute jobs with the copy, so the data of a running job are never old.
+The modification time of a copy's folder is the time of the copy's last use. Workers renew this time
+while they compute jobs with the copy. The copy that a running job uses is therefore never deleted.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ def note_use(copy: Path) -> None:
 
 
 def delete_unused(data_dir: Path, *, unused_days: float) -> list[Path]:
-    """Delete the copies that were last used more than ``unused_days`` ago; return their folders.
+    """Delete copies that no run has used for ``unused_days`` days; return their folders.
 
     A copy that another process is receiving is left alone.
     """

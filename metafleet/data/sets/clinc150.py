@@ -1,9 +1,9 @@
 """CLINC150: 150 intents of 10 domains, 150 short English queries each.
 
-Source: Larson et al. 2019, arXiv:1909.02027. Classes are intents. A class has its queries from all
-three published parts: training, validation and test. Each split consists of whole domains, so
-training contains neither the intents nor the topics of meta-testing. Out-of-scope queries are left
-out.
+Source: Larson et al. 2019, arXiv:1909.02027. Classes are intents. The items of a class are its
+queries from all three published parts: training, validation and test. Each split consists of whole
+domains, so training contains neither the intents nor the topics of meta-testing. Out-of-scope
+queries are left out.
 """
 
 import json
@@ -63,13 +63,13 @@ class Clinc150Options:
 
     Attributes:
         modalities: must be ("text",), the only modality.
-        encoder: "bytes" stores the queries, which have at most 136 bytes. "minilm" is short for
+        encoder: "bytes" stores the queries as bytes, at most 136 per query. "minilm" is short for
             ``text.encoder`` = "package:minilm".
         text: the pretrained encoder of the queries.
         val_domains: domains of meta-validation.
         test_domains: domains of meta-testing. Domains in neither list are for training.
-        root: path of data_full.json, or of a clone of clinc/oos-eval, on the machine that starts a
-            run; "" for the downloaded file.
+        root: path on the machine that starts a run: the path of data_full.json, or of a clone of
+            clinc/oos-eval. "" selects the downloaded file.
     """
 
     modalities: tuple[Literal["text"], ...] = ("text",)

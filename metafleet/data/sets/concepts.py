@@ -1,32 +1,33 @@
 """Concepts: 279 things (frog, apple, hammer) as pictures, written and spoken words, and clips.
 
 Pictures are the emoji of four vendors. Texts are the names of the things in 13 languages. Sounds
-are the spoken names in five languages, by one speaker per language. Clips are the animated emoji.
-If a file is missing, the item lacks the modality.
+are the names in five of these languages, spoken by one speaker per language. Clips are animated
+emoji. An item whose file for a modality is missing lacks this modality.
 
-**Items.** A vendor's picture and a word in some language have only the concept in common, so each
-of them could be a separate item. Instead, items are *renderings*. Item j of a concept has the word
-in the j-th of ``languages``, written and, if there is a recording, spoken. It has the picture by
-the j-th vendor; the order of ``vendors`` differs between concepts. Item 0 also has the clip. As a
-result:
+**Items.** A vendor's picture and a word in some language have only the concept in common, so the
+picture and the word could be two separate items. Instead, items are *renderings*. Item j of a
+concept has the written word in the j-th of ``languages``. If there is a recording in this language,
+the item also has the spoken word. The item's picture is by the j-th vendor, where the order of
+``vendors`` differs between concepts. Item 0 also has the clip. As a result:
 
-- To classify concepts by one modality, a learner must find what renderings have in common across
-  vendors, languages and speakers. A rendering that lacks the modality is never drawn.
-- Fusion sees several modalities of an item at once, with real gaps. No two items of a class share a
-  file, so nothing leaks from support to query.
+- To classify concepts by one modality, a learner must find what the renderings of a concept have in
+  common across vendors, languages and speakers. A rendering that lacks the modality is never drawn.
+- Fusion sees several modalities of an item at once. Some items lack a modality because its file
+  does not exist. No two items of a class share a file, so nothing leaks from support to query.
 - A cross-modal episode (hear a word once, then find its picture) takes support and query from
   different renderings. The support set shows one modality, and the query set shows another.
 
 The order of vendors depends on the concept, because support and query use different items. Suppose
 that a language always came with the same vendor. The style of a query's picture would then rule out
-all classes heard in that language. In cross-modal 5-way episodes, this alone would give an accuracy
-of 25 %, without knowing any word.
+all classes heard in that language. In cross-modal 5-way episodes, a learner that knows no word
+would reach an accuracy of 25 % by the style alone.
 
 With ``classes = "subgroup"``, the classes are Unicode's subgroups (animal-bird, food-fruit). Each
-concept is then one item, with its first existing picture, text, sound and clip. If renderings of
-one concept were in both support and query, the task would be to recognise the frog instead of to
-tell birds from fruit. Concepts have the published splits. Each subgroup is in one split, so splits
-share no class.
+concept is then one item, which has the concept's first existing picture, text, sound and clip.
+Suppose that an item were a rendering, as above. Support and query could then show the same concept,
+such as the same bird, and a learner would only have to recognise this bird. It would not have to
+tell birds from fruit. Each concept is in its published split. All concepts of a subgroup are in the
+same split, so splits share no class.
 """
 
 import hashlib
@@ -82,10 +83,11 @@ class ConceptsOptions:
             has the concept.
         languages: languages of texts and sounds. The first rendering of each concept has the first
             language, the second rendering the second language, and so on.
-        voices: those of ``languages`` whose sounds are used. In the other languages, items have no
-            sound. French and German sounds are GPL-3.0-or-later.
+        voices: those of ``languages`` whose sounds are used. Items in the other languages have no
+            sound. The licence of the French and German sounds is GPL-3.0-or-later.
         side: height and width of pictures and clips, in pixels.
-        encoder: "bytes" stores texts; "minilm" is short for ``text.encoder`` = "package:minilm".
+        encoder: "bytes" stores texts as bytes. "minilm" is short for ``text.encoder`` =
+            "package:minilm".
         image, text, audio, video: the pretrained encoder of each modality.
         root: the folder with manifest.csv, on the machine that starts a run.
     """

@@ -19,7 +19,7 @@ _REQUIRED = ("concept", "split", "label", "category", "video")
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """One concept. Missing files have no key in the mappings.
+    """One concept. The mappings have no key for a file that is missing.
 
     Attributes:
         name: name of the concept, such as "alarmclock".

@@ -2,9 +2,9 @@
 
 Source: Jackson et al., doi:10.5281/zenodo.1342401. A class is a digit, spoken by all speakers of a
 split. The digits are the same in every split, but the speakers differ. Meta-testing shows whether a
-model can learn a digit from one unseen speaker and recognise it when another speaks it. With
-``digits``, each recording is paired with a written digit of MNIST. The two have the same class but
-are otherwise independent.
+model can learn a digit from one unseen speaker and recognise it when another speaks it. If
+``digits`` is set, each recording is paired with a written digit of MNIST. The recording and the
+written digit have the same class but are otherwise independent.
 """
 
 import hashlib
@@ -59,11 +59,11 @@ class FsddOptions:
         hop_ms: milliseconds from one column of the spectrogram to the next.
         audio: the pretrained encoder of the recordings.
         image: the pretrained encoder of the written digits.
-        digits: path of MNIST, which "image" needs. It is mnist10k_28x28.npz or a folder with the
-            idx files of the 10,000 test digits, such as torchvision's root.
-        root: path of the recordings on the machine that starts a run; "" for the downloaded
-            archive. It is the folder of the recordings, a folder with recordings/ in it, or the
-            archive.
+        digits: path of MNIST, which the modality "image" needs. The path is that of
+            mnist10k_28x28.npz, or of a folder with the idx files of the 10,000 test digits, such as
+            torchvision's root.
+        root: path on the machine that starts a run: the path of the folder of the recordings, of a
+            folder that contains recordings/, or of the archive. "" selects the downloaded archive.
     """
 
     modalities: tuple[Literal["audio", "image"], ...] = ("audio",)

@@ -31,8 +31,9 @@ class Recordings:
     """All 3,000 recordings.
 
     Attributes:
-        kind: "folder" or "archive".
-        fingerprint: hash of the archive, or of names, sizes and times of files.
+        kind: "folder" or "archive", the form in which the recordings were found.
+        fingerprint: hash of the archive; for a folder, hash of the names, sizes and modification
+            times of the files.
         read: a function that returns the source of each recording.
     """
 

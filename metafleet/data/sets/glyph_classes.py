@@ -2,11 +2,11 @@
 
 Latin A, Greek Alpha and Cyrillic A look the same. No learner could tell two such classes of one
 split apart, and a test class that looks like a training class is not unseen. Of two look-alikes,
-only the first is kept. The order is that of the splits (meta_train, meta_val, meta_test) and,
-within a split, that of the code points. Two characters are look-alikes if, in at least half of the
-faces that draw both, the correlation of their rasters exceeds a threshold. The threshold is 0.97
-for characters of different splits, and 0.99 within a split, so that a letter with an accent remains
-distinct.
+only the first is kept. Characters are ordered by their splits (meta_train, meta_val, meta_test)
+and, within a split, by their code points. Two characters are look-alikes if, in at least half of
+the font faces that draw both, the correlation of their rasters exceeds a threshold. For characters
+of different splits, the threshold is 0.97. Within a split it is 0.99, so that a letter with an
+accent remains distinct from the letter without one.
 """
 
 import unicodedata
@@ -59,7 +59,7 @@ def class_name(code: int) -> str:
 
 
 def distinct_drawings(images: Images, drawn: Flags) -> Flags:
-    """Return the mask ``drawn`` without blank and duplicate drawings.
+    """Return ``drawn`` with False in place of True for blank and duplicate drawings.
 
     A drawing is a duplicate if an earlier face draws the same character in the same way.
 
@@ -93,8 +93,8 @@ def without_look_alikes(codes: Sequence[int], images: Images, drawn: Flags) -> l
 def _look_alikes(images: Images, drawn: Flags, rank: npt.NDArray[np.int_]) -> Flags:
     """Return which pairs of characters are look-alikes, bool [characters, characters].
 
-    Grey values are reduced to 4 bits, so that sums of products are whole numbers below 2**24. Such
-    numbers are exact in float32, so the result is the same on every machine.
+    Grey values are reduced to 4 bits, so that sums of products of grey values are whole numbers
+    below 2**24. Such numbers are exact in float32, so the result is the same on every machine.
     """
     n_characters, n_faces = drawn.shape
     flat = images.reshape(n_characters, n_faces, images.shape[2] * images.shape[3])

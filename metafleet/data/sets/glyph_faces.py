@@ -1,9 +1,10 @@
 """Draw the raster and the outline of a character with a font face, aligned to each other.
 
 The canvas is 28 x 28 pixels, the em is 22 pixels and the baseline is at pixel 22. A character is
-centred horizontally. If it does not fit with a margin of one pixel, it is moved up or down, and
-scaled down only if that is not enough. Rasters are drawn at four times the size and averaged.
-Hinting then moves edges by at most a quarter of a pixel, so the outline matches its raster.
+centred horizontally. If the character does not fit with a margin of one pixel, it is moved up or
+down. If it still does not fit, it is scaled down. Rasters are drawn at four times the size and
+averaged. At this size, hinting moves edges by at most a quarter of a final pixel, so the outline
+matches its raster.
 """
 
 import importlib.util
@@ -111,8 +112,8 @@ class Face:
     def outline(self, code: int) -> npt.NDArray[np.float32]:
         """Return the contours as strokes [64, 3]; see ``metafleet.data.strokes``.
 
-        Each contour starts at its corner nearest to the top left and goes once around. Contours are
-        sorted from left to right, so that all faces use the same order.
+        Each contour starts at its corner nearest to the top left and goes once around. The contours
+        are sorted from left to right, so that they are in the same order in all faces.
         """
         place = self._place(code)
         contours = sorted(self._contours(code), key=lambda line: tuple(line.min(axis=0).tolist()))
@@ -152,7 +153,8 @@ class Face:
 def _flatten(points: Points, on_curve: npt.NDArray[np.uint8]) -> Points:
     """Convert a closed TrueType contour [n, 2] to a polyline from its top left on-curve point.
 
-    Between two adjacent control points there is an on-curve point that the font does not store.
+    Between two adjacent control points, the curve passes through an on-curve point that the font
+    does not store.
     """
     following = np.arange(len(points)) + 1 - len(points)  # negative: wraps around
     implied = (on_curve == 0) & (on_curve[following] == 0)
@@ -177,7 +179,7 @@ def _flatten(points: Points, on_curve: npt.NDArray[np.uint8]) -> Points:
 
 
 def font_folder() -> Path:
-    """Return the folder of the fonts that matplotlib bundles, without importing it.
+    """Return the folder of the fonts that matplotlib bundles, without importing matplotlib.
 
     Raises:
         DataMissingError: matplotlib is not installed or has no fonts.

@@ -1,11 +1,12 @@
 """Glyphs: characters as classes, font faces as drawers, scripts as splits. No download is needed.
 
 A class is a character of which matplotlib's text faces have at least ``min_faces`` different
-drawings. Its items are these drawings, as a raster and as an outline. Meta-training has Latin,
-Cyrillic and common signs, validation has Greek, and testing has Armenian, Georgian and Lao, whose
-shapes do not occur in training (see ``glyph_classes``). The bits depend on the versions of the
-fonts and of FreeType. These versions are therefore part of the cache key, and the data digest
-covers the arrays themselves.
+drawings. The items of the class are these drawings, each as a raster and as an outline.
+Meta-training has Latin, Cyrillic and common signs. Meta-validation has Greek. Meta-testing has
+Armenian, Georgian and Lao. The shapes of test classes do not occur in training (see
+``glyph_classes``). The bits of the arrays depend on the versions of the fonts and of FreeType.
+These versions are therefore part of the cache key, and the data digest covers the arrays
+themselves.
 """
 
 import importlib.metadata

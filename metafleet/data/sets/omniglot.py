@@ -1,7 +1,8 @@
 """Omniglot: 1,623 handwritten characters of 50 alphabets, drawn by 20 people each.
 
-Source: Lake, Salakhutdinov, Tenenbaum 2015, doi:10.1126/science.aab3050. It is read from the user's
-path (option ``root``), or a pinned version is downloaded to ``<data_dir>/omniglot``.
+Source: Lake, Salakhutdinov, Tenenbaum 2015, doi:10.1126/science.aab3050. Omniglot is read from the
+user's path (option ``root``). Without this option, a pinned version is downloaded to
+``<data_dir>/omniglot``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -76,16 +77,17 @@ class OmniglotOptions:
 
     Attributes:
         modalities: "image" [1, 28, 28] in [0, 1] with ink 1, "stroke" [64, 3], or both. In the npz,
-            some strokes are recovered from the images, and 2,855 drawings have none.
+            the strokes of some drawings are recovered from the images, and 2,855 drawings have no
+            strokes.
         split: "vinyals", "lake", "maml_random" or "small"; see
             ``metafleet/data/sets/omniglot_classes.py``.
         split_seed: seed of "maml_random", >= 0. The other splits do not depend on it.
-        rotations: whether to add classes of each character rotated by 90, 180 and 270 degrees, in
-            the split of the character.
+        rotations: whether to add three classes for each character, in the character's split: its
+            drawings rotated by 90, by 180 and by 270 degrees.
         image: the pretrained encoder of the images.
-        root: path of Omniglot on the machine that starts a run; "" for the downloaded files. It is
-            a folder with images_background and images_evaluation (folders or zips), torchvision's
-            root, or the prepared npz.
+        root: path on the machine that starts a run: the path of a folder with images_background and
+            images_evaluation (folders or zips), of torchvision's root, or of the prepared npz. ""
+            selects the downloaded files.
     """
 
     modalities: tuple[Literal["image", "stroke"], ...] = ("image",)

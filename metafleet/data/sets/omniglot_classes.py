@@ -7,17 +7,18 @@ starting at 01.
 Splits:
 
 - ``vinyals``: 1,028 characters for training, 172 for validation and 423 for testing, as published
-  with Vinyals et al. 2016 (arXiv:1606.04080) and used by Snell et al. 2017 (arXiv:1703.05175). In
-  canonical order, testing has the last 423 characters. Validation has the five alphabets below, and
-  training has all others.
+  with Vinyals et al. 2016 (arXiv:1606.04080) and used by Snell et al. 2017 (arXiv:1703.05175). The
+  last 423 characters in canonical order are for testing. Validation has five alphabets, and
+  training has all other characters.
 - ``lake``: the official division (Lake et al. 2015, doi:10.1126/science.aab3050). Testing is the
-  evaluation set of 659 characters. The division has no validation set, so we validate on the five
-  alphabets of the official small set ``background_small1``, 136 characters, and train on the other
-  828.
-- ``maml_random``: 1,100 characters for training, 100 for validation and 423 for testing, drawn by a
-  seed and regardless of alphabets, as in Finn et al. 2017 (arXiv:1703.03400).
-- ``small``: the 242 characters of the official small sets, which are published with the pen's path
-  as well as the images. Training has 114 characters of four alphabets, validation has 22 (Early
+  evaluation set of 659 characters. The official division has no validation set. Here, validation
+  has the 136 characters of the five alphabets in the official small set ``background_small1``, and
+  training has the other 828 characters.
+- ``maml_random``: 1,100 characters for training, 100 for validation and 423 for testing, as in Finn
+  et al. 2017 (arXiv:1703.03400). The characters are drawn at random with a seed, regardless of
+  their alphabets.
+- ``small``: the 242 characters of the official small sets, for which both the images and the paths
+  of the pen are published. Training has 114 characters of four alphabets, validation has 22 (Early
   Aramaic), and testing has 106 of three alphabets.
 
 Alphabet names and counts: Omniglot, MIT licence, Copyright (c) 2015 Brenden Lake.

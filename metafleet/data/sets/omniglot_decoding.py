@@ -17,7 +17,7 @@ Drawing = tuple[str, int]
 
 
 def decode_png(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.uint8]:
-    """Convert a PNG of 105x105 with black ink to [28, 28] with ink 255.
+    """Convert a PNG of 105x105 pixels with black ink to an array [28, 28] in which ink is 255.
 
     Raises:
         DataCorruptError: the bytes are not such a PNG.
@@ -43,7 +43,9 @@ def decode_png(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.ui
 
 
 def decode_strokes(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.float32]:
-    """Read lines "x,y,milliseconds" between START and BREAK. There, y points up, from -105 to 0.
+    """Read lines "x,y,milliseconds" between START and BREAK.
+
+    In these lines, y points up, from -105 to 0.
 
     Raises:
         DataCorruptError: the text has another format.

@@ -3,7 +3,8 @@
 - **members**: the official PNGs (105x105, ink black) and stroke texts, in the zips or in unpacked
   folders, such as torchvision's ``omniglot-py``. A PNG is inverted to ink 255 and then averaged to
   28x28 (Pillow's BOX filter).
-- **npz**: ``omniglot_28x28_strokes64.npz``, which has strokes and exactly the same pixels.
+- **npz**: ``omniglot_28x28_strokes64.npz``, which has strokes, and pixels equal to those computed
+  from the PNGs.
 """
 
 import contextlib
@@ -55,8 +56,9 @@ class OmniglotSource:
     Attributes:
         kind: "npz", "zip" or "folder".
         has_strokes: whether strokes can be read too.
-        fingerprint: hash of the content of files, or of names, sizes and times in folders.
-        read: a function that reads everything, with or without strokes.
+        fingerprint: hash of the content of an npz or of zips; for folders, hash of the names, sizes
+            and modification times of the files.
+        read: a function that reads all drawings, with or without strokes.
     """
 
     kind: str
@@ -66,10 +68,10 @@ class OmniglotSource:
 
 
 def find_source(root: Path) -> OmniglotSource | None:
-    """Return Omniglot at ``root``, which is the npz or a folder; None if it is not there.
+    """Return Omniglot at ``root``, the path of the npz or of a folder; None if it is not there.
 
     Raises:
-        DataMissingError: only one of the two halves, background and evaluation, is there.
+        DataMissingError: only one of the background set and the evaluation set is there.
     """
     if root.is_file():
         return _npz_source(root)
