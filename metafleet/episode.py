@@ -48,8 +48,9 @@ def is_modality_name(name: str) -> bool:
 def presence_key(modality: str) -> str:
     """Return the name of the input that marks which examples have ``modality``.
 
-    The input is float [n] with values 1 or 0. If it is missing, all examples have the modality.
-    Examples without the modality have zeros as its values.
+    The input is float [n]: 1 for an example that has the modality, 0 for an example that lacks it.
+    If the set of examples does not have this input, all examples have the modality. An example that
+    lacks the modality has zeros as the modality's values.
     """
     return f"{modality}.present"
 
@@ -64,8 +65,8 @@ class ExampleSet:
     """Examples with their targets.
 
     Attributes:
-        inputs: name -> float tensor [n, ...], with the same n for all. Names are modalities and,
-            for modalities that some examples may lack, their ``presence_key``.
+        inputs: name -> float tensor [n, ...], with the same n for all. A name is a modality, or the
+            ``presence_key`` of a modality that some examples may lack.
         targets: [n] int64 in [0, n_way) for classification, [n, d] float for regression.
     """
 
@@ -94,10 +95,10 @@ class Episode:
     """One few-shot problem: adapt on ``support``, evaluate on ``query``.
 
     Attributes:
-        support: k_shot examples of each class (ordered by class), or the support points.
-        query: n_query examples of each class (ordered by class), or the query points.
+        support: k_shot examples of each class, ordered by class; in regression, the support points.
+        query: n_query examples of each class, ordered by class; in regression, the query points.
         n_way: number of classes; 0 for regression.
-        step: outer step of the episode, for learners whose behaviour depends on it.
+        step: outer step of the episode, for learners whose behaviour depends on the outer step.
         seed: seed for the learner's random draws, in [0, 2**64).
     """
 
@@ -115,9 +116,9 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeShape:
-    """The size of an episode, and the modalities that it shows.
+    """The size of an episode, and the modalities that its examples show.
 
-    An episode without any of the fields after ``n_query`` is *ordinary*.
+    An episode is *ordinary* if all fields after ``n_query`` have their defaults.
 
     Attributes:
         n_way: classes in an episode, >= 2; 0 for regression.
@@ -125,12 +126,14 @@ class EpisodeShape:
         n_query: query examples of each class (query points for regression), >= 1.
         shots: "even" gives each class k_shot support examples. "uneven" distributes n_way * k_shot
             support examples over the classes at random, at least one each.
-        missing_rate: probability that an example loses a modality, in [0, 1). At least one modality
-            always stays. In meta-training this is modality dropout.
+        missing_rate: probability, in [0, 1), that an example loses a modality. Every example keeps
+            at least one modality. In meta-training, this is known as modality dropout.
         support_modalities: modalities that support examples show; empty for all.
         query_modalities: modalities that query examples show; empty for all.
-        class_text: whether to add the class's name to support examples, as modality ``CLASS_TEXT``.
-        parts: the parts of a mixture of data sets from which episodes come; empty for all.
+        class_text: whether each support example also has the name of its class, as the modality
+            ``CLASS_TEXT``.
+        parts: names of those parts of a mixture of data sets from which episodes are drawn; empty
+            for all parts.
     """
 
     n_way: int
@@ -176,7 +179,7 @@ def is_kept_support(memory: Mapping[str, Tensor]) -> bool:
 def alike(
     support: ExampleSet, inputs: Mapping[str, Tensor]
 ) -> tuple[ExampleSet, Mapping[str, Tensor]]:
-    """Give both sets the same inputs, so that they can form one batch.
+    """Give two sets of examples the same inputs, so that they can form one batch.
 
     If only one set has a modality, the other set gets zeros for it, with a mask of zeros. If a set
     has a modality without a mask, all of its examples have the modality.
@@ -200,7 +203,7 @@ def completed(
     Args:
         given: modality or mask -> [n, ...]. The mapping is not changed.
         shapes: required modality -> shape of one example.
-        masks: names of the required masks.
+        masks: names of the required masks of presence.
     """
     like = next(iter(given.values()))
     n = like.shape[0]

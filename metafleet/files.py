@@ -13,7 +13,7 @@ PART: Final = ".part-"
 
 
 def write_whole(path: Path, data: bytes, *, mode: int | None = 0o600) -> None:
-    """Write or replace a file so that a crash or a power cut leaves either the old or the new one.
+    """Write a file; after a crash or a power cut, either the old or the new file is complete.
 
     Args:
         path: the file.
@@ -29,14 +29,15 @@ def write_whole(path: Path, data: bytes, *, mode: int | None = 0o600) -> None:
 
 @contextlib.contextmanager
 def drafting(path: Path, *, mode: int | None = 0o600, survives: bool = True) -> Iterator[Path]:
-    """Yield an empty file in the same folder, and rename it to ``path`` after the block.
+    """Yield an empty file in the folder of ``path``, and rename it to ``path`` after the block.
 
-    If the block raises, the draft is deleted and an existing file stays.
+    If the block raises an error, the yielded file is deleted and an existing file stays.
 
     Args:
         path: the file.
         mode: permissions, regardless of the umask; None for the umask's default.
-        survives: whether to sync to disk before returning, which takes some milliseconds.
+        survives: whether to sync the file to disk, which takes some milliseconds. A synced file
+            survives a power cut.
 
     Raises:
         OSError: the file cannot be written. An existing file is kept.
@@ -59,7 +60,7 @@ def drafting(path: Path, *, mode: int | None = 0o600, survives: bool = True) -> 
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, would survive a power cut.
+    """Wait until a file, or the list of names in a folder, would survive a power cut.
 
     Raises:
         OSError: the file cannot be synced.

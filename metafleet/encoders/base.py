@@ -26,13 +26,13 @@ class PretrainedEncoder(ABC):
         name: name of the encoder in configurations.
         kinds: the kinds of data that the encoder takes. An encoder of pictures also serves clips
             through ``Frames``.
-        packaged: the files of weights, if they are in a third-party package and can be copied into
-            the folder of a model.
-        batch_items: number of items in a batch. It is the same for every call of ``encode``,
-            because the last bits of features depend on it. With some encoders, these bits also
-            depend on the other items of the batch, for example if texts are padded to the length of
-            the longest. ``encode_rows`` always composes the same batches, so the bits stay the
-            same.
+        packaged: the files of weights that are in a third-party package and can be copied into the
+            folder of a model; empty if there are none.
+        batch_items: number of items in a batch. Every call of ``encode`` gets this number of items,
+            because the last bits of the features depend on the number. With some encoders, the last
+            bits also depend on the other items of the batch, for example if texts are padded to the
+            length of the longest text. ``encode_rows`` always composes the same batches, so the
+            features stay bit-identical.
         can_cut: whether the encoder truncates long items; ``too_long`` counts such items.
     """
 
@@ -44,18 +44,18 @@ class PretrainedEncoder(ABC):
 
     @abstractmethod
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Return options for the decoder of ``kind``, so that items have the form for this encoder.
+        """Return options with which the decoder of ``kind`` produces items that this encoder takes.
 
-        Options of the decoder that are not returned keep the user's values.
+        Options of the decoder that this function does not return keep the user's values.
         """
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
         """Return everything that determines the features, as JSON values.
 
-        These are the preprocessing, the pooling, the versions of libraries, and digests of the
-        weights. Encoders with the same identity give the same features, except for the last bits,
-        which depend on the machine and on the batch.
+        The identity consists of the preprocessing, the pooling, the versions of libraries, and
+        digests of the weights. Encoders with the same identity give the same features, except for
+        the last bits. The last bits depend on the machine and on the batch.
 
         Raises:
             DataMissingError: the weights or a library are not on this machine.
@@ -72,14 +72,14 @@ class PretrainedEncoder(ABC):
 
     @abstractmethod
     def encode(self, items: Array) -> Array:
-        """Return float32 [batch_items, features] of decoded items [batch_items, *shape].
+        """Return features, float32 [batch_items, n], of decoded items [batch_items, *shape].
 
         Raises:
             DataMissingError, DataCorruptError: for the same reasons as ``identity``.
         """
 
     def encode_part(self, items: Array) -> Array:
-        """Encode 1 to ``batch_items`` items; the batch is filled by repeating the last one.
+        """Encode 1 to ``batch_items`` items. The last item is repeated to fill the batch.
 
         Raises:
             DataMissingError, DataCorruptError: for the same reasons as ``identity``.
@@ -90,7 +90,7 @@ class PretrainedEncoder(ABC):
         return self._encoded(full)[: len(items)]
 
     def encode_all(self, items: Array) -> Array:
-        """Encode 1 or more items, in batches and with one thread per call.
+        """Encode at least 1 item, in batches and with one thread per call.
 
         Raises:
             DataError: for the same reasons as ``encode_part``.
@@ -139,9 +139,12 @@ class PretrainedEncoder(ABC):
 
     @property
     def logit_scale(self) -> float | None:
-        """The factor that turns cosines with texts into logits; None without a text tower.
+        """The factor that turns cosines into logits; None without a text tower.
 
-        An encoder with a text tower also encodes the kind "text" under the same name, as vectors in
-        the same space as its items. CLIP's factor is 100.
+        The cosines are between the features of items and the features of texts.
+
+        A text tower encodes texts as vectors in the space of the encoder's items. An encoder that
+        has a text tower can be opened under the same name for the kind "text". CLIP's factor is
+        100.
         """
         return None

@@ -10,16 +10,16 @@ MOST_VIEWS = 100
 
 @dataclass(frozen=True, slots=True)
 class EncoderChoice:
-    """Encoder options, which every built-in kind of data has.
+    """Options of a pretrained encoder. Every built-in kind of data has these options.
 
     Attributes:
-        encoder: name of a pretrained encoder, such as "package:speech-embedding"; "" for none, in
-            which case models get the items themselves. See docs/reference/encoders.md.
+        encoder: name of a pretrained encoder, such as "package:speech-embedding". With "", there is
+            no encoder, and models get the items themselves. See docs/reference/encoders.md.
         pooling: how the encoder's outputs are pooled to one row; "" selects the encoder's default.
         storage: type of the stored features. "float16" takes half the space.
         views: number of views of each picture, clip or sound, 1 to 100. The features of every view
-            are stored. View 0 is the item itself; the others are augmented. Episodes of
-            meta-training draw a view of each item.
+            are stored. View 0 is the item itself; all other views are augmented. In meta-training,
+            an episode draws one view of each of its items.
         flip: whether half of the augmented views of pictures and clips are mirrored. This is wrong
             for letters, digits and other things that a mirror changes.
     """
@@ -36,10 +36,11 @@ class EncoderChoice:
         return self.encoder not in ("", "bytes")
 
     def check_encoder(self) -> None:
-        """Reject options that have no effect, and a number of views that is out of range.
+        """Check that every option has an effect, and that the number of views is in range.
 
         Raises:
-            ConfigError: an option needs an encoder or other views, or ``views`` is out of range.
+            ConfigError: an option has no effect without an encoder or with this number of views, or
+                ``views`` is out of range.
         """
         expected = f"1 (only the item itself) to {MOST_VIEWS}"
         require(1 <= self.views <= MOST_VIEWS, "views", self.views, expected)
@@ -53,7 +54,7 @@ class EncoderChoice:
 
 @dataclass(frozen=True, slots=True)
 class EncoderName:
-    """How any process finds an encoder.
+    """The values by which any process can find an encoder.
 
     Attributes:
         kind: the kind of data to encode.

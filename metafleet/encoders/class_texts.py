@@ -1,4 +1,4 @@
-"""Names of classes as features, from an encoder of texts that shares its space with the items.
+"""Encode names of classes as vectors in the same space as the features of the items.
 
 Source: Radford et al. 2021, arXiv:2103.00020, section 3.1.4 (prompts and their ensembles).
 """
@@ -31,10 +31,10 @@ class ClassTexts:
     """Options that turn names of classes into features.
 
     Attributes:
-        encoder: the encoder of the items, such as "open_clip:/models/clip", whose text tower
-            encodes the names. With "", models get the bytes of the names.
+        encoder: the encoder of the items, such as "open_clip:/models/clip". The encoder's text
+            tower encodes the names. With "", models get the bytes of the names.
         prompts: texts in which "{}" stands for the name. The features of each prompt are scaled to
-            length 1, and the features of a class are their mean.
+            length 1. The features of a class are the mean over its prompts, scaled to length 1.
     """
 
     encoder: str = ""

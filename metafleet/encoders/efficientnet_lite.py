@@ -1,7 +1,7 @@
 """EfficientNet-Lite0: 1,280 features of a picture, from a network of 4.7 million weights.
 
-The network is the one of Tan and Le 2019, arXiv:1905.11946, without squeeze-and-excitation and with
-ReLU6. It was trained on the 1,000 classes of ImageNet.
+The network is that of Tan and Le 2019, arXiv:1905.11946, but it has no squeeze-and-excitation and
+uses ReLU6. It was trained on the 1,000 classes of ImageNet.
 """
 
 import itertools

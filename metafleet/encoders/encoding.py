@@ -25,14 +25,15 @@ class Chunk:
     """Some items to encode, in batches.
 
     Attributes:
-        items: [n, *shape], n >= 1; batch k begins at item k * batch_items of the encoder.
+        items: [n, *shape], n >= 1. Batch k begins at item k * batch_items, where batch_items is the
+            encoder's.
     """
 
     def __init__(self, items: Array, take: Callable[[int, Array], None]) -> None:
         self.items, self._take = items, take
 
     def take(self, first: int, rows: Array) -> None:
-        """Store ``rows``, the features of the items from ``first`` on, float32 [m, features].
+        """Store ``rows``, float32 [m, features], the features of m items from item ``first`` on.
 
         Raises:
             DataError: a feature is not finite, or the features cannot be stored.
@@ -68,15 +69,15 @@ def encode_rows(  # noqa: PLR0913 - each is a seam
 ) -> None:
     """Encode some rows of decoded items. Equal items are encoded once.
 
-    The items are divided into batches in the order of ``rows``, without repeated items. This
-    division does not depend on what the store has. If the store lacks one item of a batch, the
-    whole batch is encoded. The features are therefore the same after an interruption, even if an
-    item's features depend on the other items of its batch.
+    The items are divided into batches in the order of ``rows``, without repeated items. The
+    division does not depend on which features the store has. If the store lacks one item of a
+    batch, the whole batch is encoded. The features are therefore the same after an interruption,
+    even if an item's features depend on the other items of its batch.
 
     Args:
         encoder: an encoder of such items.
-        items: decoded items, [n, *shape]; may be memory-mapped.
-        rows: numbers of the items to encode.
+        items: decoded items, [n, *shape]. The array can be memory-mapped.
+        rows: row numbers of the items to encode.
         write: called with each row's number and its features, float32 [features], in any order.
         store: features that are already known. Newly computed features are added to it.
         name: how other processes find the encoder; None to encode in this process only.
@@ -118,10 +119,10 @@ def _rows_of(items: Array, rows: Sequence[int]) -> dict[bytes, list[int]]:
 
 @dataclass(slots=True)
 class _Keeping:
-    """Writes features to rows. The features come from the store, or from encoded batches.
+    """Writes the features of each row. The features come from the store or from encoded batches.
 
     Attributes:
-        rows_of: the rows of each different item, by its key.
+        rows_of: key of an item -> the rows that hold this item. Equal items have the same key.
         n_rows, n_done: number of all rows, and number of rows that are written.
     """
 
@@ -143,7 +144,7 @@ class _Keeping:
         return set(known)
 
     def keep(self, keys: Sequence[bytes], known: set[bytes], found: Array) -> None:
-        """Store features of items, and write those that are not written yet.
+        """Store features of items, and write the features of rows that are not written yet.
 
         Raises:
             DataError: a feature is not finite, or the features cannot be stored.

@@ -45,10 +45,10 @@ def fetching(is_allowed: bool) -> Iterator[None]:
 
 
 def path_of(encoder: str, place: str) -> Path:
-    """Return the path in an encoder's name, which may not exist.
+    """Return the path in an encoder's name, whether or not the path exists.
 
     Raises:
-        ConfigError: it cannot be a path.
+        ConfigError: the text cannot be a path.
     """
     try:
         path = Path(place).expanduser()

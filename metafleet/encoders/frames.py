@@ -44,7 +44,7 @@ class Frames(PretrainedEncoder):
         return found
 
     def graph_part(self, shape: tuple[int, ...]) -> GraphPart:
-        """Return the part of the encoder of pictures, and the mean over frames.
+        """Return the graph part of the encoder of pictures, followed by the mean over frames.
 
         Raises:
             ConfigError: the encoder of pictures cannot be a part of a graph.

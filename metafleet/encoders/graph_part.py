@@ -22,8 +22,8 @@ class PartInput:
     Attributes:
         suffix: what follows the modality's name in the name of the input, such as ".input_ids".
         shape: shape of one example; ``ANY`` for an axis of any length.
-        takes: description of the values, as JSON values: what they mean, and their range, sample
-            rate or tokenizer.
+        takes: description of the input's values, as JSON values: their meaning, and their range,
+            sample rate or tokenizer.
     """
 
     suffix: str
@@ -38,9 +38,10 @@ class GraphPart:
     Attributes:
         inputs: the inputs, in the order of the module's arguments.
         module: maps the inputs [n, ...] to features [n, features], on the CPU, in eval mode.
-        prepare: a function from decoded items [n, *shape] to the inputs. A user of the graph must
-            write this function in their own language. Here it is used only to check the graph.
-        before: a graph between the inputs and the module; None if there is none.
+        prepare: a function from decoded items [n, *shape] to the inputs. The function is not part
+            of the graph: a user of the graph must implement it in the user's own program. Metafleet
+            calls the function only to check the graph.
+        before: a finished graph that runs between the inputs and the module; None if there is none.
     """
 
     inputs: tuple[PartInput, ...]
@@ -51,10 +52,10 @@ class GraphPart:
 
 @dataclass(frozen=True, slots=True)
 class FixedGraph:
-    """A finished graph in ONNX, of which one input and one output are used.
+    """A finished graph in ONNX. One of its inputs and one of its outputs are used.
 
     Attributes:
-        path: its file.
+        path: path of the graph's file.
         input, output: names of the input and of the output. The output goes to the module.
         run: maps the input to the output.
     """

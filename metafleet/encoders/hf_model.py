@@ -31,7 +31,7 @@ class HfModel(FolderEncoder):
     """An encoder that uses a model of transformers.
 
     Attributes:
-        tower: in models of two modalities, name of the method that returns the features of the
+        tower: for a model of two modalities, name of the method that returns the features of the
             encoder's modality.
         takes: name of the model's main input.
     """
@@ -150,8 +150,8 @@ class HfModel(FolderEncoder):
         Args:
             rows: outputs, [n, rows, features].
             pooler: output of the model's own pooling, [n, features].
-            mask: [n, rows], true for rows to include; None includes all rows.
-            default: the pooling if the user asked for none.
+            mask: [n, rows], True for rows that are pooled; None to pool all rows.
+            default: the pooling that is used if the user chose none.
         """
         chosen = "pooler" if rows is None else self._pooling or default
         if chosen == "pooler":

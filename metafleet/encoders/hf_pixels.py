@@ -34,9 +34,9 @@ class _Settings:
 def rule_of(encoder: str, values: Mapping[str, Any]) -> PixelRule:
     """Return the preprocessing that preprocessor_config.json describes.
 
-    If pictures are cropped, the shorter side is resized before that. The library transformers
-    stretches some pictures that are not square before it crops them. For such pictures, the result
-    differs from the library's.
+    If pictures are to be cropped, their shorter side is resized first. For some pictures that are
+    not square, the result differs from that of the library transformers, because the library
+    stretches these pictures before it crops them.
 
     Raises:
         ConfigError: the result is not square, or the file is damaged or asks for unsupported

@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 class loaded_once(Generic[T]):
-    """Like ``functools.cached_property``, but a second thread waits for the first.
+    """A ``functools.cached_property`` with a lock: a second thread waits for the first.
 
-    From Python 3.12 on, ``functools.cached_property`` has no lock. Threads that encode at the same
-    time would each load the weights.
+    From Python 3.12 on, ``functools.cached_property`` has no lock. With it, each of several threads
+    that encode at the same time would load the weights.
     """
 
     def __init__(self, load: Callable[[Any], T]) -> None:

@@ -46,8 +46,8 @@ class ModelFolder:
     def checked(self) -> Path:
         """Return the folder, after checking its files.
 
-        The weights must be complete safetensors in the folder, the model must not need code from
-        the folder, and no file may have changed since the first call.
+        The weights must be complete safetensors in the folder. The model must not need code from
+        the folder. No file may have changed since the first call.
 
         Raises:
             ConfigError: weights are only in pickles or in another folder, the model needs code from
@@ -69,7 +69,9 @@ class ModelFolder:
         return folder
 
     def digests(self) -> dict[str, str]:
-        """Return path in the folder -> sha256, for every file on which the features depend.
+        """Return path of a file -> its sha256, for all files on which the features depend.
+
+        Paths are relative to the folder.
 
         Raises:
             ConfigError, DataMissingError, DataCorruptError: for the same reasons as ``checked``.
@@ -124,11 +126,11 @@ class ModelFolder:
         return found
 
     def weights(self, *names: str) -> Path:
-        """Return the first of these files that exists, else the folder's only file of weights.
+        """Return the first named file that exists, or else the folder's only file of weights.
 
         Raises:
-            DataMissingError: none of these files exists, and the folder has no file of weights or
-                several.
+            DataMissingError: none of the named files exists, and the folder has either no file of
+                weights or several.
         """
         folder = self.checked()
         for name in names:
@@ -198,7 +200,8 @@ class ModelFolder:
     def _require_own_shards(self, index: Path) -> None:
         """Check that an index of weights names only safetensors files in its own folder.
 
-        A library would read other files too, but no digest covers them, and they may be pickles.
+        A library would also read files outside the folder or of other types. No digest covers such
+        files, and they can be pickles.
         """
         found = self.read_json(index).get("weight_map")
         for name in found.values() if isinstance(found, Mapping) else (found,):
@@ -226,7 +229,7 @@ def require_room(encoder: str, network: nn.Module) -> None:
 
     Args:
         encoder: name of the encoder, for the message.
-        network: the network on the device "meta", where it takes no memory.
+        network: the network on the device "meta", where its weights take no memory.
 
     Raises:
         DataMissingError: the network does not fit into memory. Nothing was allocated.
@@ -292,9 +295,9 @@ def _depths(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
 
 
 def _asks_for_code(value: Any) -> bool:
-    """Return whether a configuration names code of the model's authors, or asks to trust it.
+    """Return whether a configuration names code of the model's authors, or asks to trust such code.
 
-    An implementation of attention that is called owner/name is code from the hub.
+    If the name of the attention implementation has the form owner/name, it is code from the hub.
     """
     if isinstance(value, Mapping):
         is_on = any(value.get(name) for name in ("trust_remote_code", "auto_map"))

@@ -42,17 +42,18 @@ class GraphOptions:
 
     Attributes:
         kind: kind of data that the graph takes: "image", which also serves clips, or "audio".
-        input, output: names of input and output; "" for the first one.
+        input, output: name of the graph's input and name of its output; "" for the first input or
+            output.
         pooling: how outputs of several rows, [n, rows, features], are pooled: "class_token",
             "mean", "max" or "flat"; "" for "mean".
         channels_last: whether pictures are [n, side, side, 3] instead of [n, 3, side, side].
         side: height and width of pictures, in pixels.
-        mean, std: numbers for red, green and blue. From each value in [0, 1], the mean is
-            subtracted; the difference is divided by std.
+        mean, std: three numbers each, for red, green and blue. A value v in [0, 1] becomes (v -
+            mean) / std.
         crop_share: the shorter side is resized to side / crop_share, and the central square is
             cropped.
         resample, fit: as in the options of images.
-        sample_rate_hz: rate of waves [n, samples].
+        sample_rate_hz: sample rate of the sounds, which are waves [n, samples].
     """
 
     kind: Literal["image", "audio"] = "image"
@@ -143,7 +144,7 @@ class OnnxModel(PretrainedEncoder):
         return np.concatenate(parts)
 
     def graph_part(self, shape: tuple[int, ...]) -> GraphPart:
-        """Return the graph, and the pooling of its rows. Normalisation stays outside.
+        """Return the graph, followed by the pooling of its rows. Normalisation is not part of it.
 
         Raises:
             ConfigError: the graph takes batches of one size only.
@@ -239,7 +240,7 @@ class OnnxModel(PretrainedEncoder):
         """Return the files next to the graph that hold its tensors.
 
         Raises:
-            DataMissingError: such a file is missing.
+            DataMissingError: a file that the graph names is missing.
             DataCorruptError: the graph names a file in another folder.
         """
         folder = self._graph().parent

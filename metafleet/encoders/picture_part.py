@@ -22,10 +22,10 @@ class _Normalising(nn.Module):
 
 
 def picture_part(rule: PixelRule, network: nn.Module) -> GraphPart:
-    """Return the part of an encoder of pictures.
+    """Return an encoder of pictures as a part of a graph.
 
     Args:
-        rule: how pictures are preprocessed. Resizing stays outside of the graph.
+        rule: how pictures are preprocessed. Resizing is not part of the graph.
         network: maps normalised pictures to features.
     """
     takes = {

@@ -25,8 +25,8 @@ class PixelRule:
         crop_share: with ``fit`` "center", the shorter side is resized to ``side`` / crop_share, and
             the central square is cropped; in (0, 1].
         resample: the method for resizing: "bilinear", "bicubic" or "lanczos".
-        mean, std: numbers for red, green and blue. From each value in [0, 1], the mean is
-            subtracted; the difference is divided by std, > 0.
+        mean, std: three numbers each, for red, green and blue. A value v in [0, 1] becomes (v -
+            mean) / std, where std > 0.
         fit: "center" crops as described above; "stretch" resizes the whole picture to the square.
     """
 
@@ -53,7 +53,7 @@ class PixelRule:
 
         Args:
             where: the encoder and the file, for messages.
-            values: attributes, as JSON values.
+            values: the attributes of ``PixelRule``, as JSON values.
 
         Raises:
             ConfigError: a value is of the wrong type or out of range.
@@ -69,7 +69,7 @@ class PixelRule:
         """Check that decoded pictures have ``shape``.
 
         Raises:
-            ConfigError: they have another shape.
+            ConfigError: the pictures have another shape.
         """
         if shape != self.shape:
             raise ConfigError(f"encoder {encoder!r} takes {list(self.shape)}; found {list(shape)}")

@@ -24,7 +24,7 @@ def pool_rows(rows: Array, pooling: str) -> Array:
     """Pool the rows of each item.
 
     Args:
-        rows: [n, rows, features]; every row counts, there is no padding.
+        rows: [n, rows, features]. All rows are pooled; there must be no padding.
         pooling: "class_token" (the first row), "mean", "max" or "flat" (all rows, concatenated).
 
     Returns:

@@ -97,9 +97,10 @@ def _make(name: str, kind: str, pooling: str) -> PretrainedEncoder:
 
 
 def with_absolute_path(name: str) -> str:
-    """Return an encoder's name with an absolute path, if the name has a relative one that exists.
+    """Return an encoder's name with its path made absolute, if it has a relative path that exists.
 
-    A path that starts with "~" stays: it means the same in every working folder.
+    A path that starts with "~" is not changed, because its meaning does not depend on the working
+    folder.
     """
     source, _, place = name.partition(":")
     if source not in LOADERS or place.startswith("~") or not path_of(name, place).exists():

@@ -1,7 +1,7 @@
 """Load the libraries that compute features, and fix their number of threads.
 
-Each call uses one thread, and callers run several calls at the same time. The number is fixed
-because the last bits of features depend on it.
+Each call uses one thread, and callers run several calls at the same time. The number of threads of
+a call is fixed, because the last bits of features depend on it.
 """
 
 import contextlib
@@ -89,9 +89,10 @@ def one_thread_a_call() -> Iterator[None]:
     """Inside the block, limit torch to one thread per call in this thread.
 
     Several threads may be inside such a block at the same time. Torch has a separate limit for each
-    thread, but a new thread starts with the limit that another thread set last. That limit is 1 if
-    the other thread was inside such a block. So on exit, every thread restores the limit that the
-    first thread found.
+    thread, but a new thread starts with the limit that any thread set last. If that thread was
+    inside such a block, the new thread starts with the limit 1. Therefore, at the end of the block,
+    a thread does not restore the limit with which it began. It restores the limit that the first
+    thread to enter such a block found.
     """
     if getattr(_limit.own, "is_inside", False):
         yield

@@ -180,7 +180,7 @@ class SentenceFolder(SentenceEncoder):
     def _require_classes_of_library(self, path: Path) -> None:
         """Check that the model consists of classes of the library.
 
-        Before version 6, the library ran other classes from the files of the folder.
+        Before version 6, the library ran code from the folder to create objects of other classes.
         """
         found = self._place.read_value(path)
         for each in found if isinstance(found, list) else ():
@@ -212,8 +212,8 @@ def minilm(pooling: str = "") -> SentenceEncoder:
     """Return all-MiniLM-L6-v2: 384 features of an English sentence.
 
     The model is that of Wang et al. 2020, arXiv:2002.10957, fine-tuned on a billion pairs of
-    sentences. The features are the mean of the last layer over tokens, scaled to length 1. Texts
-    are truncated to 256 tokens.
+    sentences. The features are the mean over tokens of the last layer's outputs, scaled to length
+    1. Texts are truncated to 256 tokens.
     """
     name = "package:minilm"
     return SentenceEncoder(name, lambda: _MINILM.find(name).parent, pooling)

@@ -3,8 +3,9 @@
     <folder>/rows.bin    float32 rows, concatenated
              index.bin   for each row the sha256 of its item, then 8 bytes of the row's own digest
 
-Rows are written before the index. After a crash, incomplete data behind the last complete record
-are overwritten. A row whose digest does not match is computed again.
+A row is written before its record in the index. After a crash, data behind the last complete record
+of the index are overwritten. If the digest of a row does not match, the row's features are computed
+again.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Models of timm in a folder: ``config.json`` and ``model.safetensors``.
 
-The weights are read in the same way as by the library, except that pickles are refused and every
-tensor of the model must exist.
+Weights are read as the library timm reads them, with two exceptions: pickles are refused, and the
+file must have every tensor of the model.
 """
 
 import math

@@ -1,9 +1,9 @@
 """Resemblyzer: 256 features of a voice, from a recurrent network trained to tell speakers apart.
 
 The network is that of Wan et al. 2018, arXiv:1710.10467: three LSTM layers over 1.6 s of a mel
-spectrogram. For a longer sound, 1.3 such windows begin every second, and the features are the mean
-over windows. Only the weights come from the package. Its speech detector is not used. The zeros at
-the end of a sound are ignored.
+spectrogram. In a longer sound, 1.3 windows of 1.6 s begin per second, and the features are the mean
+over the windows. Only the weights come from the package Resemblyzer. The package's speech detector
+is not used. The zeros at the end of a sound are ignored.
 """
 
 import functools
@@ -130,8 +130,8 @@ def mel_windows(wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
 def mel_frames(wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Return the power in mel bands, float32 [1 + samples // 160, 40].
 
-    There is one window of 25 ms every 10 ms. The first is centred at the beginning of the sound,
-    which is padded with zeros on both sides.
+    A window of 25 ms begins every 10 ms. The centre of the first window is the beginning of the
+    sound. The sound is padded with zeros on both sides.
     """
     padded = np.pad(wave, _N_FFT // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, _N_FFT)[::_HOP]
@@ -145,7 +145,8 @@ def mel_filters() -> npt.NDArray[np.float64]:
     """Return the weight of each frequency in each band: [40, 201].
 
     The weights are triangles of area 1 on Slaney's scale (Auditory Toolbox, 1998). On this scale, a
-    mel is 200/3 Hz up to 1 kHz. Above 1 kHz, 27 mels more multiply the frequency by 6.4.
+    mel is 200/3 Hz wide up to 1 kHz. Above 1 kHz, each further 27 mels multiply the frequency by
+    6.4.
     """
     top = 15.0 + np.log(RATE_HZ / 2 / 1000.0) / (np.log(6.4) / 27.0)
     mels = np.linspace(0.0, top, _N_MELS + 2)

@@ -10,7 +10,7 @@ def sound_length(wave: Array, shortest: int) -> int:
 
     Args:
         wave: [samples].
-        shortest: minimum result, unless the wave has fewer samples.
+        shortest: least number that is returned, unless the wave has fewer samples.
     """
     there = np.flatnonzero(wave)
     n = int(there[-1]) + 1 if len(there) else 0

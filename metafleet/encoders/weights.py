@@ -28,8 +28,8 @@ class PackagedFile:
         path: path of the file within the package.
         sha256: digest of the file as it was published.
         install: the command that installs the package.
-        tensors_sha256: ``digest`` of the tensors of a checkpoint that is copied as safetensors; ""
-            for other files.
+        tensors_sha256: ``digest`` of the tensors, if the file is a checkpoint that is copied as
+            safetensors; "" for other files.
     """
 
     module: str
@@ -93,8 +93,8 @@ class PackagedFile:
 class FirstDigests:
     """The digests of an encoder's files when they were first read.
 
-    An encoder keeps settings and weights in memory. If a file changes later, its digest no longer
-    describes the features.
+    An encoder keeps settings and weights in memory. If a file changes later, the digest of the
+    changed file does not describe the features that the encoder computes.
     """
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class FirstDigests:
 
 
 def keep(file_sha256: str, path: Path) -> None:
-    """From now on, if the package of a file is not installed, use the copy in a model's folder.
+    """Use a copy in a model's folder from now on, if the file's package is not installed.
 
     Args:
         file_sha256: sha256 of the file as it was published.

@@ -1,7 +1,7 @@
 """WordLlama: 256 features of a text, computed in about 20 microseconds.
 
-The features are the mean of the token vectors, which are reduced token embeddings of large language
-models (Miller 2024, github.com/dleemiller/WordLlama).
+The features are the mean of the vectors of the text's tokens. These vectors are token embeddings of
+large language models, reduced to 256 dimensions (Miller 2024, github.com/dleemiller/WordLlama).
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Class names as a modality of the support set, and a count of queries that reveal them.
+"""Class names as a modality of the support set, and a count of texts that contain a class name.
 
 Source: Xing et al. 2019, arXiv:1902.07104 (AM3): the class names of support examples are known, but
 the class names of queries are not.

@@ -24,11 +24,11 @@ def none_ignored(classes: Tensor) -> Tensor:
 def check_classes(
     examples: ExampleSet, n_way: int, *, whose: str, is_ignored: IsIgnored = none_ignored
 ) -> None:
-    """Check that targets are classes in [0, n_way), or values if ``n_way`` is 0.
+    """Check that targets are classes in [0, n_way), or, if ``n_way`` is 0, that they are values.
 
     Args:
         examples: a support or query set.
-        n_way: number of classes; 0 if targets are values.
+        n_way: number of classes; 0 if targets are values, as in regression.
         whose: "support" or "query", used in messages.
         is_ignored: a function that returns which targets to skip.
 

@@ -1,17 +1,16 @@
-"""N-way K-shot sampling. An episode depends only on its address.
+"""Sample N-way K-shot episodes. An episode depends only on its address.
 
 The address is the ``CounterRng`` (run seed, split, outer step, episode). The order of draws is part
 of the format, because another order would give different episodes for the same address:
 
-1. ``n_way`` different classes, ``rng.sample``, from the split's classes with at least
-   ``k_shot + n_query`` items, in the data set's order;
-2. for each drawn class in turn, ``k_shot + n_query`` different items, ``rng.sample``: the first
-   ``k_shot`` are support examples, the rest are queries.
+1. ``rng.sample`` draws ``n_way`` different classes from those classes of the split that have at
+least ``k_shot + n_query`` items. These classes are in the data set's order. 2. For each drawn class
+in turn, ``rng.sample`` draws ``k_shot + n_query`` different items. The first ``k_shot`` are support
+examples, the rest are queries.
 
-In meta-training, each item of a modality with several views has a view from another stream at the
-same address (``metafleet.episodes.items.draw_views``).
+If a modality has several views, meta-training also draws a view of each item. These draws are from
+a separate stream of random numbers at the same address (``metafleet.episodes.items.draw_views``).
 
-A class with fewer items than an episode needs is never drawn for that shape of episode.
 ``metafleet.episodes.special`` extends this order for episodes that are not ordinary.
 """
 
@@ -52,14 +51,14 @@ class ClassEpisodeSource(ItemSource):
 
     Args:
         modalities: the modalities of an example, in the order of ``inputs``.
-        splits: split -> its classes. Their order must never change.
+        splits: split -> its classes. The order of the classes must never change.
         name: the data set's name, for messages.
         class_names: split -> names of its classes in the same order, for episodes that show class
             names.
-        class_texts: class -> features of its name, [d], which these episodes show instead of the
-            bytes of the name; None to show bytes.
-        more_classes: a function that returns advice, for messages, on how to get splits of n_way
-            classes.
+        class_texts: class -> features of its name, [d]. Episodes that show class names have these
+            features in place of the bytes of the names. With None, they have the bytes.
+        more_classes: a function that takes n_way and returns advice, for messages, on how to get
+            splits with at least n_way classes.
 
     Raises:
         ConfigError: the name of a modality is not allowed.
@@ -163,15 +162,16 @@ class ClassEpisodeSource(ItemSource):
     def sample_many(
         self, split: str, shape: EpisodeShape, rngs: Sequence[CounterRng]
     ) -> ManyEpisodes:
-        """Draw the episodes that ``sample`` gives for each address, with one read of the data.
+        """Draw the episodes that ``sample`` would draw for the addresses, with one read of the
+        data.
 
         Args:
-            split: their split.
+            split: split of the episodes.
             shape: an ordinary shape.
-            rngs: addresses, from which nothing has been drawn.
+            rngs: addresses of the episodes. Nothing may have been drawn from them yet.
 
         Raises:
-            ConfigError: as in ``check``, or the shape is not ordinary.
+            ConfigError: for the same reasons as in ``check``, or because the shape is not ordinary.
         """
         if not shape.is_ordinary:
             shown = ", ".join(f"{name}={value!r}" for name, value in shape.special().items())

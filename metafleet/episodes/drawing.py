@@ -9,7 +9,7 @@ from metafleet.seeds import CounterRng
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The items of one class that may be drawn.
+    """The items of one class from which an episode may draw.
 
     Attributes:
         index: the class's position in its split.
@@ -33,8 +33,8 @@ def draw_items(
 ) -> tuple[list[int], list[int]]:
     """Draw different items of one class for support and query.
 
-    This succeeds whenever ``can_give`` is true. If every item may be in either set, the draws are
-    the same as for an ordinary episode: ``rng.sample(n_items, k_shot + n_query)``.
+    This succeeds whenever ``can_give`` is true. If every item can be in support and in query, the
+    draws are the same as for an ordinary episode: ``rng.sample(n_items, k_shot + n_query)``.
     """
     support, query = candidates.support, candidates.query
     if support == query:
@@ -62,11 +62,13 @@ def draw_items(
 def uneven_shots(room: Sequence[int], shape: EpisodeShape, rng: CounterRng) -> list[int]:
     """Distribute ``n_way * k_shot`` support examples at random; each class gets at least one.
 
-    All distributions are equally likely. Examples that exceed a class's ``room`` then move to other
-    classes, which are drawn one at a time.
+    First, one of all such distributions is drawn, with equal probabilities. If a class then has
+    more examples than its ``room``, the excess examples move to other classes, which are drawn one
+    at a time.
 
     Args:
-        room: maximum number of support examples of each class, >= 1; their sum must suffice.
+        room: maximum number of support examples of each class, >= 1. The sum over classes must be
+            at least ``n_way * k_shot``.
         shape: shape of the episode.
         rng: random numbers of the episode.
     """

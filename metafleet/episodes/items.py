@@ -23,17 +23,18 @@ class Modality:
 
     Attributes:
         shape: shape of one decoded example.
-        gather: row numbers -> float32 tensor [len(rows), *shape], a copy; zeros where absent.
+        gather: a function from row numbers to a new float32 tensor [len(rows), *shape]. Rows that
+            lack the modality are zeros.
         present: bool [items], True for rows that have the modality; None if all rows have it. If
             this is not None, examples also have the input ``presence_key``.
-        is_text: whether values are bytes of UTF-8, padded with zeros.
+        is_text: whether values are texts as bytes of UTF-8, padded with zeros.
         kind: a kind of ``metafleet.data.decoding``, such as "image" or "audio"; "" if the
             modality's name is the kind.
-        is_text_features: whether values are features of texts. Such values cannot be searched for
+        is_text_features: whether values are features of texts. Features cannot be searched for
             words.
         views: number of views of each item; see ``EncoderChoice``.
-        gather_views: row numbers, view numbers >= 1 -> float32 tensor [len(rows), *shape], for
-            modalities with more than one view.
+        gather_views: for modalities with more than one view, a function from row numbers and view
+            numbers, each >= 1, to a float32 tensor [len(rows), *shape].
     """
 
     shape: tuple[int, ...]
@@ -64,7 +65,7 @@ class ClassRows:
 
 
 class ItemSource:
-    """What sources of classification episodes report about their items.
+    """Base class with the facts that sources of classification episodes report about their items.
 
     Args:
         modalities: the modalities of an example, in the order of ``inputs``.
@@ -96,9 +97,9 @@ class ItemSource:
 
 
 def view_counts(modalities: Mapping[str, Modality], split: str) -> dict[str, int]:
-    """Return modality -> number of its views, for modalities of which episodes draw views.
+    """Return modality -> number of its views, for modalities whose views are drawn.
 
-    Only episodes of meta-training have other views than view 0.
+    Views are drawn only for episodes of meta-training. All other episodes show view 0.
     """
     if split != META_TRAIN:
         return {}
@@ -108,8 +109,9 @@ def view_counts(modalities: Mapping[str, Modality], split: str) -> dict[str, int
 def draw_views(counts: Mapping[str, int], n_items: int, rng: CounterRng) -> dict[str, Rows]:
     """Draw a view of each item of an episode.
 
-    The draws are from a stream of their own, modality by modality, first for the support items and
-    then for the query items. They do not change which classes and items an episode has.
+    The draws are from a separate stream of random numbers. They go modality by modality; for each
+    modality, the support items come first and the query items second. The draws do not change which
+    classes and items an episode has.
 
     Args:
         counts: the result of ``view_counts``.
@@ -144,7 +146,9 @@ def gather_rows(
 
 
 def mean_example(modality: Modality, rows: Iterable[int]) -> Tensor:
-    """Return the mean over the given rows that have the modality, computed in double precision.
+    """Return the mean example, computed in double precision over the given rows.
+
+    Rows that lack the modality are left out.
 
     Returns:
         float32 in the shape of an example; zeros if no row has the modality.

@@ -2,16 +2,16 @@
 
 An episode depends only on its address, a ``CounterRng``. The order of draws is part of the format:
 
-1. up to ``2 * n_way`` different labels, ``rng.sample``, from the split's labels with at
-   least ``k_shot + n_query`` items;
-2. for each drawn label in turn, until ``n_way`` labels are filled: ``k_shot + n_query`` different
-   items, ``rng.sample``, from the items that have the label and that no earlier label took. The
-   first ``k_shot`` are support examples, the rest are queries. A label that has too few items left
-   is skipped.
+1. ``rng.sample`` draws up to ``2 * n_way`` different labels from those labels of the split that
+have at least ``k_shot + n_query`` items. 2. For each drawn label in turn, until ``n_way`` labels
+are filled, ``rng.sample`` draws ``k_shot + n_query`` different items. It draws from the items that
+have the label and that were not drawn for an earlier label. The first ``k_shot`` are support
+examples, the rest are queries. A label that has too few items left is skipped.
 
-Targets are multi-hot over the episode's labels. An item that was drawn for one label also counts
-for its other labels, so a label has *at least* ``k_shot`` support and ``n_query`` query items. If
-too few labels can be filled, because they share their items, the draw starts again.
+Targets are multi-hot over the episode's labels. The target of an item that was drawn for one label
+is also 1 for the item's other labels. A label therefore has *at least* ``k_shot`` support and
+``n_query`` query items. Labels can share items. If, for this reason, fewer than ``n_way`` labels
+can be filled, the draw starts again.
 """
 
 import bisect
@@ -43,7 +43,7 @@ class LabelSets:
 
     Args:
         sets: for each different set of labels, the rows of its items and the labels. The rows of
-            one set follow each other, and the sets are in the order of their rows.
+            one set are consecutive, and the sets are in the order of their rows.
     """
 
     def __init__(self, sets: Sequence[tuple[ClassRows, frozenset[str]]]) -> None:
@@ -69,7 +69,7 @@ class LabelEpisodeSource(ItemSource):
 
     Args:
         modalities: the modalities of an example, in the order of ``inputs``.
-        splits: split -> its labels, in an order that never changes.
+        splits: split -> its labels. The order of the labels must never change.
         sets: split -> the items of the split with their labels.
         name: the data set's name, for messages.
         label_separator: the text that separates the labels of an item.
@@ -155,7 +155,7 @@ class LabelEpisodeSource(ItemSource):
         """Return the labels, the support rows and the query rows of an episode.
 
         Raises:
-            ConfigError: too few labels can be filled at once.
+            ConfigError: fewer than ``n_way`` labels could be filled, even after several draws.
         """
         sets, eligible = self._sets[split], self._eligible(split, shape)
         need = shape.k_shot + shape.n_query

@@ -21,7 +21,7 @@ _32 = np.uint64(32)
 
 
 class ManyEpisodes(NamedTuple):
-    """Ordinary episodes of one shape, side by side. The class of an example is its second index.
+    """Several ordinary episodes of one shape. The second index of an example is its class.
 
     Attributes:
         support: input -> float [episodes, n_way, k_shot, ...].
@@ -35,15 +35,17 @@ class ManyEpisodes(NamedTuple):
 def prototype_scores(support: Tensor, query: Tensor) -> Tensor:
     """Return the logits of prototypes for many episodes at once, up to a constant for each query.
 
-    For a query q and a prototype c, the score is 2 q c - |c|^2. It is the usual logit, -|q - c|^2,
-    plus |q|^2, on which neither softmax nor argmax depends.
+    For a query q and a prototype c, the score is 2 q·c - |c|^2. The score is the usual logit -|q -
+    c|^2, increased by |q|^2. Adding |q|^2 to all logits of a query changes neither their softmax
+    nor their argmax.
 
     Args:
         support: [episodes, n_way, k_shot, d].
         query: [episodes, n_way, n_query, d].
 
     Returns:
-        [episodes, n_way, n_query, n_way]; the last axis is the prototype.
+        [episodes, n_way, n_query, n_way]. The first n_way is the axis of the queries' classes, and
+        the last axis is the axis of the prototypes.
     """
     # the mean of one example is this example, but torch takes long to copy it
     prototypes = support.squeeze(2) if support.shape[2] == 1 else support.mean(dim=2)
@@ -78,14 +80,14 @@ class EligibleClasses:
         ]
 
     def draw_many(self, n_way: int, rngs: Sequence[CounterRng]) -> Integers:
-        """Draw many episodes; each is what ``draw`` returns for its address.
+        """Draw many episodes. Each is the episode that ``draw`` returns for the same address.
 
         Each ``CounterRng`` computes the random 64-bit words of its own episode. The words of all
-        episodes are then turned into draws together, because this is faster.
+        episodes are then turned into draws together, which is faster than one episode at a time.
 
         Args:
             n_way: classes of an episode.
-            rngs: the address of each episode; nothing has been drawn from them.
+            rngs: the address of each episode. Nothing may have been drawn from the addresses yet.
 
         Returns:
             Rows [episodes, n_way, need].
@@ -109,11 +111,12 @@ def _sample(words: Words, n: Integers | int) -> tuple[Integers, npt.NDArray[np.b
 
     Args:
         words: random 64-bit words, [k, ...].
-        n: how many integers to draw from, [...] or one number; at least k, less than 2**32.
+        n: the integers are drawn from [0, n). An array [...] or one number, at least k and less
+            than 2**32.
 
     Returns:
-        Different integers in [0, n), [k, ...]; and a bool [...], which is True if
-        ``CounterRng.sample`` would certainly have refused none of the words.
+        Two arrays. The first, [k, ...], has different integers in [0, n). The second, bool [...],
+        is True where ``CounterRng.sample`` certainly accepts each of the words.
     """
     words = np.ascontiguousarray(words)
     steps = np.arange(len(words)).reshape(-1, *[1] * (words.ndim - 1))

@@ -12,10 +12,11 @@ Mask = npt.NDArray[np.bool_]
 
 
 def drop_modalities(shown: Mask, rate: float, rng: CounterRng) -> Mask:
-    """Drop each True of ``shown`` with probability ``rate``, but keep at least one per row.
+    """Set each True of ``shown`` to False with probability ``rate``; keep at least one per row.
 
-    One uniform number is drawn for each modality that an example shows, in order. If all modalities
-    of an example would be dropped, one more number selects which of them stays.
+    For each modality that an example shows, in order, one number is drawn from the uniform
+    distribution. If all modalities of an example would be dropped, one more number selects which of
+    the modalities stays.
     """
     if rate == 0.0:
         return shown

@@ -1,7 +1,7 @@
-"""Episodes of several data sets in one run, which make meta-batches of heterogeneous tasks.
+"""Episodes of several data sets in one run, so that a meta-batch has heterogeneous tasks.
 
-Source: the setting is that of Vuorio et al. 2019, arXiv:1910.13616 (MMAML). Inputs of several kinds
-are as in Chen et al. 2021 (HetMAML).
+Source: the setting is that of Vuorio et al. 2019, arXiv:1910.13616 (MMAML). Parts may have inputs
+of different kinds, as in Chen et al. 2021 (HetMAML).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,8 @@ class MixturePart:
         label: the data set's name in the mixture.
         source: the source of its episodes.
         weight: how many episodes this part supplies before the next part takes its turn, >= 1.
-        names: a modality's name in the data set -> its name in the mixture, if they differ.
+        names: a modality's name in the data set -> its name in the mixture, for modalities whose
+            two names differ.
     """
 
     label: str
@@ -74,7 +75,7 @@ class MixtureSource:
     """Episodes of several parts, interleaved in proportion to their weights.
 
     The parts take turns in the given order. In each turn, a part supplies as many consecutive
-    episodes as its weight. An episode has only the inputs of its part.
+    episodes as its weight. An episode has only the inputs of the part that supplies it.
 
     Args:
         parts: the data sets; their labels must differ.
@@ -219,7 +220,7 @@ def _ambiguous(part: MixturePart, name: str, what: str) -> ConfigError:
 
 
 def _shape_for(part: MixturePart, shape: EpisodeShape) -> EpisodeShape:
-    """Return the shape of a part's episodes, with the part's names of modalities.
+    """Return the shape of a part's episodes, in which modalities have the part's own names.
 
     Raises:
         ConfigError: the part has none of the modalities that the episodes must show.

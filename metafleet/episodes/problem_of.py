@@ -9,7 +9,7 @@ from metafleet.problem import Problem
 
 
 def problem_of(source: EpisodeSource, episodes: Mapping[str, EpisodeShape]) -> Problem:
-    """Describe the problem that a source's episodes of these shapes pose to a learner.
+    """Describe the problem that a learner must solve in a source's episodes of these shapes.
 
     Raises:
         ConfigError: a modality's shape does not fit its kind of data.

@@ -43,7 +43,7 @@ class EpisodeSource(Protocol):
 
         Raises:
             ConfigError: the split has too few classes or items. The message gives the episode's
-                shape, what the split has, and which number to lower.
+                shape, the numbers of classes or items that the split has, and the number to lower.
         """
         ...
 

@@ -1,6 +1,6 @@
 """Classification episodes that are not ordinary, for example with uneven shots.
 
-Items are sorted by class. The order of draws is part of the format. It begins like the order for
+Items are sorted by class. The order of draws is part of the format. The order begins like that of
 ordinary episodes (``metafleet.episodes.classes``):
 
 1. ``n_way`` different classes, ``rng.sample``, from those that can fill the episode;
@@ -9,7 +9,8 @@ ordinary episodes (``metafleet.episodes.classes``):
 4. with a missing rate, the modalities of each support example, then those of each query example
    (``masking.drop_modalities``).
 
-So an episode with a missing rate has the same items as the ordinary episode at its address.
+If an episode differs from an ordinary one only by its missing rate, it therefore has the same items
+as the ordinary episode at its address.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

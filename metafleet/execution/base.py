@@ -23,12 +23,12 @@ class Execution(Protocol):
         """Sum the meta-gradients of ``episodes`` in order. The iterable is consumed lazily.
 
         Args:
-            state: the state, on the device of the episodes. It is not written to.
+            state: the learned state, on the device of the episodes. The state is not changed.
             episodes: at least one episode. All must have the same outer step and shape.
             first: index of the first episode, for messages.
 
         Returns:
-            The sum, on the device of the state. It shares no memory with the state.
+            The sum, on the device of the state. The sum shares no memory with the state.
 
         Raises:
             NumericsError: a loss or gradient is not finite; the message names the episode.

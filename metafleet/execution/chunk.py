@@ -31,7 +31,7 @@ class Chunk(NamedTuple):
 def chunks_of(episodes: Iterable[Episode], size: int) -> Iterator[list[Episode]]:
     """Split episodes into lists of ``size``; with ``size`` 0, make a single list.
 
-    The last list may be shorter. A list also ends where the inputs of the next episode have other
+    The last list may be shorter. A list also ends if the inputs of the next episode have other
     names or shapes, as can happen in a mixture of data sets.
     """
     rest = iter(episodes)

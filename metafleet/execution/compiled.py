@@ -28,14 +28,15 @@ class CompiledExecution(MappedExecution):
     A shorter chunk is padded by repeating its last episode.
 
     Args:
-        strategy: the strategy. Its ``chunk`` is the size; 0 selects the size of the first chunk.
+        strategy: the strategy. Its ``chunk`` is the number of episodes in a chunk; 0 selects the
+            size of the first chunk.
         learner: the learner whose episodes are executed.
         device: torch device.
-        cache_dir: folder that stores machine code for later runs and other processes. Without it,
-            nothing can be computed.
+        cache_dir: folder that stores machine code for later runs and other processes. Without such
+            a folder, nothing can be computed.
 
     Raises:
-        ConfigError: the learner cannot be mapped.
+        ConfigError: the learner cannot be mapped over episodes.
     """
 
     def __init__(

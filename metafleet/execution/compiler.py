@@ -19,7 +19,9 @@ _CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 
 @functools.cache
 def compiler_version() -> str:
-    """Return the version of the C++ compiler. Like the processor, it affects a program's bits.
+    """Return the version of the C++ compiler.
+
+    The compiler's version affects the last bits of a program's results.
 
     Raises:
         ConfigError: there is no C++ compiler.
@@ -43,8 +45,8 @@ def trace(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> An
     """Return the operators of ``function`` as a ``torch.fx.GraphModule``, without computing.
 
     Args:
-        function: a function of as many tensors as ``inputs``, without side effects and without
-            control flow that depends on tensor values.
+        function: a function that takes as many tensors as ``inputs`` has. The function must have no
+            side effects, and its control flow must not depend on tensor values.
         inputs: example inputs, which must be contiguous.
 
     Raises:
@@ -69,7 +71,7 @@ def trace(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> An
 def compile_graph(graph: Any, inputs: Sequence[Tensor], place: Path) -> Path:
     """Compile ``graph`` with inductor inside the folder ``place``; return the library's path.
 
-    This raises inductor's own errors, so call it within ``readable_errors``.
+    Errors of inductor are raised as they are, so call this function inside ``readable_errors``.
     """
     import torch._inductor  # noqa: PLC0415 - takes a second, and hundreds of megabytes
 

@@ -1,23 +1,24 @@
 """Second-order meta-gradients that keep the activations of only one inner step in memory.
 
 Let params be the learned parameters and theta_j the fast parameters after j inner steps. An episode
-computes theta_0 = start(params), theta_{j+1} = step_j(params, theta_j) and
-L = sum_j w_j L_Q(params, theta_{j+1}), where L_Q is the query loss and w_j is the weight of step j.
-Autograd keeps the activations of every step until its backward pass. Here the forward sweep keeps
-only theta_j. The backward sweep goes from the last step to the first. It computes lambda_j = dL / d
-theta_j and the gradient g = dL / d params:
+computes theta_0 = start(params), theta_{j+1} = step_j(params, theta_j) and L = sum_j w_j
+L_Q(params, theta_{j+1}), where L_Q is the query loss and w_j is the weight of step j. Autograd
+keeps the activations of every step until its backward pass. In this module, the forward sweep keeps
+only theta_j for each j. The backward sweep goes from the last step to the first. It computes
+lambda_j = dL / d theta_j and the gradient g = dL / d params:
 
     lambda_j = w_{j-1} d L_Q(theta_j) / d theta_j + (d step_j / d theta_j)^T lambda_{j+1},
     g       += w_{j-1} d L_Q(theta_j) / d params  + (d step_j / d params)^T lambda_{j+1}.
 
-For the two products with lambda_{j+1}, it recomputes step j with a graph. For example, let the step
-be theta - alpha grad L_S(theta), where L_S is the support loss with Hessian H. The first product is
-then lambda - alpha H lambda, which contains a Hessian-vector product. The result is exact. Each
-step is computed twice. Each additional inner step needs memory only for its fast parameters.
+For the two products with lambda_{j+1}, the backward sweep recomputes step j with an autograd graph.
+For example, let the step be theta - alpha grad L_S(theta), where L_S is the support loss with
+Hessian H. The first product is then lambda - alpha H lambda, which contains a Hessian-vector
+product. The result is exact. Each step is computed twice. An additional inner step needs additional
+memory only for its fast parameters.
 
 Source: Kemaev et al. 2025, MixFlow-MG, arXiv:2505.00793, who save the same memory but compute the
-product in forward-over-reverse mode. This module uses reverse over reverse, which only requires
-that autograd can differentiate the steps twice.
+Hessian-vector product in forward-over-reverse mode. This module computes it in reverse-over-reverse
+mode, which only requires that autograd can differentiate the steps twice.
 """
 
 from collections.abc import Callable, Mapping
@@ -70,7 +71,7 @@ def recomputed(
         learner: the learner.
         state: the learned state.
         episode: the episode.
-        hidden: hidden state of the learner and of the generators that it may use.
+        hidden: hidden state of the learner, and of the random generators that the learner may use.
         tolerance: rounding differences to tolerate between the two computations of a step.
 
     Raises:
@@ -283,8 +284,8 @@ def _differentiate(
         function: the function to differentiate.
         params: parameters at which to differentiate.
         fast: fast parameters at which to differentiate.
-        hidden: leaves of the hidden state, with respect to which the function is also
-            differentiated.
+        hidden: leaves of the hidden state. The function is also differentiated with respect to
+            these leaves.
     """
     with torch.enable_grad():
         own_params, own_fast = _leaves(params), _leaves(fast)

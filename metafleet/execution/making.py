@@ -28,7 +28,7 @@ def make_execution(
     Args:
         strategy: the strategy, or only its name.
         learner: the learner whose episodes are executed.
-        device: torch device of states and episodes.
+        device: torch device on which states and episodes are.
         cache_dir: folder for machine code; required by "compiled".
 
     Raises:
@@ -52,10 +52,10 @@ def check_mapped(
     *,
     precision: Precision = "float32",
 ) -> None:
-    """Map ``episodes`` on the CPU, to check that a learner can be mapped over episodes.
+    """Check on the CPU that a learner can be mapped over ``episodes`` (``vmap``).
 
     Raises:
-        ConfigError: the learner cannot be mapped.
+        ConfigError: the learner cannot be mapped over episodes.
     """
     execution = make_execution(Strategy("vmap", precision), learner)
     try:

@@ -52,7 +52,7 @@ class ChunkComputation:
     Attributes:
         learner: the learner whose episodes are computed.
         n_way: number of classes of the episodes.
-        variant: the learner's variant in the outer step.
+        variant: the learner's variant in the outer step of the episodes; see ``Learner.variant``.
         precision: precision of matrix products and convolutions.
         device: torch device.
     """
@@ -114,7 +114,7 @@ class ChunkComputation:
 
 
 class MappedExecution:
-    """Computes chunks of episodes; if a chunk fails, recomputes its episodes one by one.
+    """Computes chunks of episodes. If a chunk fails, its episodes are recomputed one by one.
 
     Raises:
         ConfigError: the learner cannot be mapped.
@@ -180,7 +180,7 @@ class MappedExecution:
         return self._as_pure(lambda: computation(state, schedule, chunk, None), _is_same)
 
     def _name_failure(self, state: MetaState, episodes: Sequence[Episode], first: int) -> None:
-        """Recompute the episodes by autograd, to find the value that is not finite.
+        """Recompute the episodes with autograd, to find the value that is not finite.
 
         Raises:
             NumericsError: always; the message names the value and the episode.

@@ -11,8 +11,8 @@ def in_precision(precision: Precision, device: str) -> AbstractContextManager[ob
     """Compute matrix products and convolutions in ``precision`` inside the block.
 
     bfloat16 is torch's mixed precision. Operands are rounded to bfloat16; sums and all other
-    operations stay in float32. torch's cache of casts is off, because with it one episode could
-    affect the next.
+    operations stay in float32. Torch's cache of casts is off, because with this cache, one episode
+    could affect the next.
     """
     if precision == "float32":
         return nullcontext()

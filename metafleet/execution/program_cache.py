@@ -1,12 +1,12 @@
 """A folder of compiled programs, which are the machine code of tensor functions.
 
 A program's name contains a digest of its computation, its shapes, the versions of torch and the
-compiler, and the processor. A process with the same work on the same kind of machine finds the
-existing file and loads it within milliseconds. Any number of processes may share a folder. One of
-them compiles while the others wait, and files appear atomically. The name also contains a digest of
-the file, so a file that is damaged later is never run; its program is compiled again. Because
-programs are executable code, the folder must belong to the current user, and other users must not
-be able to write to it.
+compiler, and the processor. A later process that needs the same computation on the same kind of
+machine finds the existing file and loads it within milliseconds. Any number of processes may share
+a folder. If several need the same program, one process compiles it while the others wait. Files
+appear atomically. The name of a file also contains a digest of the file, so a file that was damaged
+later is never run; its program is compiled again. Because programs are executable code, the folder
+must belong to the current user, and other users must not be able to write to it.
 """
 
 import contextlib
@@ -64,7 +64,8 @@ class ProgramCache:
             inputs: the inputs for which the graph was traced.
 
         Raises:
-            ConfigError: there is no compiler, the compiler fails, or the folder is unsafe.
+            ConfigError: there is no compiler, the compiler fails, or other users could write to the
+                folder.
         """
         name = self._name(graph, inputs)
         self._secure_folder()

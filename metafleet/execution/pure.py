@@ -1,7 +1,8 @@
 """Check that a computation of many episodes at once is a pure function of tensors.
 
-Under ``vmap``, all episodes would share a number drawn by NumPy or Python, and a buffer would be
-written once for all of them. A traced program would use the number drawn during tracing forever.
+Under ``vmap``, a random number that NumPy or Python draws would be the same for all episodes, and a
+buffer would be written once for all episodes. A traced program would always use the random number
+that was drawn during tracing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +26,11 @@ _WRITES: Final = ("inplace arithmetic", "in-place", "inplace", "out=", "mutat")
 class PureFunction:
     """Computes or traces chunks of episodes, and checks that they use no hidden state.
 
-    When episodes are mapped, it is no error if attributes of a module that are not tensors change,
-    for example a count of its calls. When episodes are traced, a changing number is an error,
-    because the program would keep the number's first value forever. If a forward pass leaves
-    tensors in an attribute, these tensors are dropped. It is an error if a later pass reads such an
-    attribute.
+    When episodes are mapped, an attribute of a module that is not a tensor may change, for example
+    a count of the module's calls. When episodes are traced, an attribute that is a number must not
+    change, because the program would always use the number's first value. If a forward pass leaves
+    tensors in an attribute, these tensors are dropped, and it is an error if a later forward pass
+    reads the attribute.
 
     Args:
         hidden: hidden state of the learner.

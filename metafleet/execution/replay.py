@@ -2,9 +2,9 @@
 
 A module may draw random numbers or change its buffers, so each part of an episode may read and
 change a hidden state. When a part is recomputed, it starts from the same hidden state as its first
-computation. A buffer may also carry an autograd graph from one part to the next, for example if it
-holds an average that is not detached. Derivatives follow this graph as they would without
-recomputation.
+computation. A buffer may also carry an autograd graph from one part to the next, for example if the
+buffer holds a running average that is not detached. Derivatives are propagated through this graph
+as they would be without recomputation.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +28,8 @@ class Replay:
 
     Args:
         hidden: hidden state of the learner.
-        is_careful: False to assume that the episode has no hidden state and to capture nothing.
+        is_careful: whether to capture hidden states. With False, the episode is assumed to have
+            none.
     """
 
     def __init__(self, hidden: HiddenState, *, is_careful: bool) -> None:
@@ -56,8 +57,8 @@ class Replay:
         """Restore the hidden state of the latest part that has not been restored yet.
 
         Returns:
-            Tensors of the hidden state that carry a graph of earlier parts. They are returned as
-            leaves, so that they can be differentiated.
+            The tensors of the hidden state that carry a graph of earlier parts. The tensors are
+            returned as leaves, so that the part can be differentiated with respect to them.
         """
         if not self.is_careful:
             return {}
@@ -110,19 +111,19 @@ def require_same(
     *,
     tolerance: float,
 ) -> None:
-    """Check that a recomputed part gave the same values as the first time.
+    """Check that a recomputed part gave the same values as in its first computation.
 
-    When a step is recomputed with a graph, torch may use other kernels, which round differently. If
-    the values differ only by rounding, the step is computed a third time, also with a graph. The
-    third values must equal the second. On GPUs, there is no third computation, because a GPU may
-    give different bits each time.
+    When a part is recomputed with an autograd graph, torch may use other kernels, which round
+    differently. If the values differ only by rounding, the part is computed a third time, also with
+    a graph. The third values must be equal to the second values. On GPUs, there is no third
+    computation, because a GPU may give different bits each time.
 
     Args:
         first: results of the first computation.
         second: results of the second computation.
         third: a function that computes the part once more.
-        tolerance: rounding to tolerate, relative to the largest value. The rounding of the dtype is
-            always tolerated.
+        tolerance: largest difference to tolerate, relative to the largest value. Differences by the
+            rounding of the dtype are always tolerated.
 
     Raises:
         ConfigError: the values differ.

@@ -21,12 +21,13 @@ class Strategy:
 
     Attributes:
         name: "autograd" computes episodes one by one, by autograd. "vmap" computes a chunk of
-            episodes at once. "compiled" does the same with machine code. "constant_memory" computes
-            episodes one by one and recomputes inner steps in the backward pass.
+            episodes at once. "compiled" also computes a chunk at once, in machine code compiled for
+            it. "constant_memory" computes episodes one by one and recomputes inner steps in the
+            backward pass.
         precision: "float32", or "bfloat16" for matrix products and convolutions; parameters, sums
             and all other operations then stay in float32.
         chunk: number of episodes that are mapped at a time, >= 1; 0 maps all episodes of a call
-            together. Ignored by strategies that execute episodes one by one.
+            together. Strategies that execute episodes one by one ignore this field.
     """
 
     name: StrategyName = "autograd"

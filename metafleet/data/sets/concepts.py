@@ -26,8 +26,8 @@ With ``classes = "subgroup"``, the classes are Unicode's subgroups (animal-bird,
 concept is then one item, which has the concept's first existing picture, text, sound and clip.
 Suppose that an item were a rendering, as above. Support and query could then show the same concept,
 such as the same bird, and a learner would only have to recognise this bird. It would not have to
-tell birds from fruit. Each concept is in its published split. All concepts of a subgroup are in the
-same split, so splits share no class.
+tell birds from fruit. If classes are concepts, their splits are the published ones. If classes are
+subgroups, each subgroup is in one split. In both cases, splits share no class.
 """
 
 import hashlib
