@@ -19,8 +19,8 @@ def uninterrupted() -> Iterator[None]:
     """Defer Python's signal handlers until the block has ended, with or without an error.
 
     Use this for short blocks that must complete. After Ctrl-C, ``KeyboardInterrupt`` is raised
-    right after the block. Handlers run only in the main thread, so this does nothing in other
-    threads. Blocks may be nested.
+    right after the block. Signal handlers run only in the main thread, so the block has no effect
+    in other threads. Blocks may be nested.
     """
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():

@@ -67,7 +67,7 @@ def encode_rows(  # noqa: PLR0913 - each is a seam
     name: EncoderName | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Encode some rows of decoded items. Equal items are encoded once.
+    """Encode the given rows of decoded items. Equal items are encoded once.
 
     The items are divided into batches in the order of ``rows``, without repeated items. The
     division does not depend on which features the store has. If the store lacks one item of a

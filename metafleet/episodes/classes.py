@@ -162,8 +162,7 @@ class ClassEpisodeSource(ItemSource):
     def sample_many(
         self, split: str, shape: EpisodeShape, rngs: Sequence[CounterRng]
     ) -> ManyEpisodes:
-        """Draw the episodes that ``sample`` would draw for the addresses, with one read of the
-        data.
+        """Draw the episode that ``sample`` draws for each address, with one read of the data.
 
         Args:
             split: split of the episodes.

@@ -10,8 +10,8 @@ examples, the rest are queries. A label that has too few items left is skipped.
 
 Targets are multi-hot over the episode's labels. The target of an item that was drawn for one label
 is also 1 for the item's other labels. A label therefore has *at least* ``k_shot`` support and
-``n_query`` query items. Labels can share items. If, for this reason, fewer than ``n_way`` labels
-can be filled, the draw starts again.
+``n_query`` query items. Labels can share items, so fewer than ``n_way`` labels may be filled. The
+draw then starts again.
 """
 
 import bisect

@@ -52,7 +52,7 @@ class ChunkComputation:
     Attributes:
         learner: the learner whose episodes are computed.
         n_way: number of classes of the episodes.
-        variant: the learner's variant in the outer step of the episodes; see ``Learner.variant``.
+        variant: what the learner's ``variant`` returned for the outer step of the episodes.
         precision: precision of matrix products and convolutions.
         device: torch device.
     """

@@ -64,8 +64,8 @@ class ProgramCache:
             inputs: the inputs for which the graph was traced.
 
         Raises:
-            ConfigError: there is no compiler, the compiler fails, or other users could write to the
-                folder.
+            ConfigError: there is no compiler, the compiler fails, or the folder belongs to another
+                user or is writable by other users.
         """
         name = self._name(graph, inputs)
         self._secure_folder()

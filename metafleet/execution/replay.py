@@ -122,8 +122,8 @@ def require_same(
         first: results of the first computation.
         second: results of the second computation.
         third: a function that computes the part once more.
-        tolerance: largest difference to tolerate, relative to the largest value. Differences by the
-            rounding of the dtype are always tolerated.
+        tolerance: largest difference to tolerate, as a share of the tensor's largest absolute
+            value. A share of sqrt(eps) of the dtype is always tolerated.
 
     Raises:
         ConfigError: the values differ.

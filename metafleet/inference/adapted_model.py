@@ -47,12 +47,14 @@ class AdaptedModel:
         classes: class -> number of its support examples, in the order of the logits; empty in
             regression.
         needs: the modalities that items must have.
-        notes: decisions and omissions during the reading of the support set. They are not saved.
+        notes: what was decided and what was left out when the support set was read. Notes are not
+            saved.
         support: the support set, to which corrections can be added; None if the model does not keep
             it.
-        sample: inputs of some support examples, used to test a saved model. They are not saved.
-        difficulty: difficulty of the support set, in log odds. Label sets depend on it. None if the
-            model has no calibration for it.
+        sample: inputs of some support examples, with which a saved model is tested. The sample
+            itself is not saved.
+        difficulty: difficulty of the support set, in log odds. Label sets depend on the difficulty.
+            None if the model's calibration does not use the difficulty.
     """
 
     learned: Learned
@@ -96,8 +98,8 @@ class AdaptedModel:
     def measured(self) -> "AdaptedModel":
         """Return the same model with the difficulty of its support set.
 
-        Of copies of an example, only one is used. Copies predict each other, so classes would look
-        easier than they are.
+        If an example has copies, only one of them is used. Each copy makes the others easy to
+        classify, so with copies, the support set would look easier than it is.
 
         Raises:
             NumericsError: an adaptation to a part of the support set diverged.
@@ -118,11 +120,11 @@ class AdaptedModel:
         return 0 < sum(tensor.nbytes for tensor in tensors) <= MOST_SUPPORT_BYTES
 
     def without_support(self) -> "AdaptedModel":
-        """Return the same model without the support set, to be saved without these examples.
+        """Return the same model without the support set, so that a saved model has no examples.
 
         Raises:
-            ModelError: the learner reads the support set with each query, or normalises them
-                together.
+            ModelError: the learner reads the support set for each query, or it normalises the
+                support set together with the queries.
         """
         if is_kept_support(self.memory):
             raise ModelError(
@@ -175,11 +177,11 @@ class AdaptedModel:
         Args:
             items: a path, or modality -> float32 [n, *shape] as in training.
             options: how to read a folder.
-            coverage: if given, also return label sets that contain the correct label with this
-                probability, in (0, 1).
+            coverage: probability in (0, 1). If given, the result also has label sets that contain
+                the correct label with this probability.
             unknown: whether to detect items that belong to none of the classes.
-            threshold: minimum probability at which an item gets a label, for models of items with
-                several labels; None selects 0.5.
+            threshold: for models of items with several labels, the minimum probability at which an
+                item gets a label. None selects 0.5.
             progress: called with the progress of decoding.
 
         Raises:
@@ -246,8 +248,9 @@ class AdaptedModel:
     def save(self, folder: str | Path, *, force: bool = False, with_encoder: bool = False) -> None:
         """Write the model to a folder for ``load_model``; with ``force``, replace an existing one.
 
-        The new folder is read back and tested before it is moved into place. ``with_encoder``
-        copies the weights of pretrained encoders into it, for machines without them.
+        The new folder is read back and tested before it is moved into place. With ``with_encoder``,
+        the weights of pretrained encoders are copied into the folder, so that machines without
+        these weights can use the model.
 
         Raises:
             ModelError: the folder exists or cannot be written, or reading it back gives a different

@@ -27,8 +27,9 @@ class Blueprint:
     Attributes:
         learner, model: names and options of learner and model.
         problem: the problem on which they were trained.
-        inputs: modality -> how to read it from files; empty if the data were computed.
-        class_text: how names of classes become features; None if models get bytes or no names.
+        inputs: modality -> how to read the modality from files; empty if the data were computed.
+        class_text: how names of classes become features; None if models get the bytes of names, or
+            no names.
     """
 
     learner: Options
@@ -49,10 +50,10 @@ class Blueprint:
         )
 
     def with_encoders(self, encoders: Mapping[str, str]) -> "Blueprint":
-        """Return the blueprint with other names of encoders, modality -> name.
+        """Return the blueprint with new names of encoders, given as modality -> name.
 
         Raises:
-            ConfigError: there is no such modality, or it has no encoder.
+            ConfigError: the model does not have such a modality, or the modality has no encoder.
             ModelError: the model does not identify its encoder.
         """
         for modality in encoders:
@@ -143,8 +144,8 @@ def _texts(
 ) -> frozenset[str]:
     """Return the modalities that are bytes of a text.
 
-    Older files do not list these modalities. For older files, return the modalities that are read
-    as text, and the modality of class names.
+    Older files do not list these modalities. For an older file, the result is the modalities that
+    are read as text, and the modality of class names.
     """
     if "texts" in values:
         return frozenset(_known(values["texts"], list, modalities))

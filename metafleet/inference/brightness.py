@@ -16,7 +16,8 @@ def mean_brightness(pixels: npt.NDArray[Any], rows: Sequence[int]) -> float | No
 
     Args:
         pixels: uint8 [n, ...].
-        rows: row numbers of the pictures. At most ``SAMPLE`` of these rows are read, evenly spread.
+        rows: row numbers of the pictures. At most ``SAMPLE`` of these rows are read, at even
+            distances.
     """
     if not rows:
         return None
@@ -27,7 +28,7 @@ def mean_brightness(pixels: npt.NDArray[Any], rows: Sequence[int]) -> float | No
 def looks_inverted(found: float, trained: float) -> bool:
     """Return whether inverted pictures would be clearly closer to the training pictures.
 
-    The result is always False if the training pictures were neither light nor dark, with a mean
-    between 0.35 and 0.65.
+    The result is always False if the mean brightness of the training pictures is between 0.35 and
+    0.65, because such pictures are neither light nor dark.
     """
     return abs(1.0 - found - trained) + _CLEARLY < abs(found - trained)

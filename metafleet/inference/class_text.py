@@ -14,10 +14,11 @@ from metafleet.problem import Problem
 
 
 def checked_names(given: Sequence[str]) -> list[str]:
-    """Return names of classes in NFC, without spaces around them.
+    """Return names of classes in Unicode's form NFC, without leading and trailing spaces.
 
     Raises:
-        ConfigError: names are too few, equal, or empty, or a model would read them alike.
+        ConfigError: there are too few names, two names are equal, a name is empty, or a model would
+            read two names as the same text.
     """
     names = [composed(name.strip()) for name in given]
     for name in names:

@@ -47,11 +47,12 @@ class ClassTextSpec:
 
         Args:
             names: names of classes.
-            modality: the items with the same encoder, for messages.
+            modality: the modality whose items have the same encoder, for messages.
 
         Raises:
-            ModelError: the encoder here has other weights than the model's.
-            ConfigError, DataError, DataMissingError: ``ClassTexts.embed`` raised it.
+            ModelError: the encoder on this machine has other weights than the encoder of the model.
+            ConfigError, DataError, DataMissingError: for the same reasons as in
+                ``ClassTexts.embed``.
         """
         self.tower.require_encoder(modality, advice="make the model again")
         texts = ClassTexts(str(self.tower.options["encoder"]), self.prompts)

@@ -27,14 +27,16 @@ def correct(
     *,
     progress: Progress = no_progress,
 ) -> AdaptedModel:
-    """Extend the support set by items with labels from a person; return a model adapted to it.
+    """Add items that a person labelled to the support set; return a model adapted to all of it.
 
-    If an item is already in the support set, its label is replaced by the label in the queue.
+    If an item of the queue is already in the support set, its label there is replaced by the label
+    in the queue.
 
     Args:
         model: an adapted model that keeps its support set. It is not changed.
         queue: a file that `metafleet predict --ask` wrote, with labels filled in.
-        options: options for reading the items' folders; must be those used for the predictions.
+        options: options for reading the items' folders. They must be the options that were used for
+            the predictions.
         progress: called with the progress of decoding.
 
     Raises:
@@ -122,7 +124,7 @@ def _read(
 def _without_copies(
     examples: ExampleSet, names: Sequence[str], specs: Mapping[str, InputSpec]
 ) -> ExampleSet:
-    """Keep the first of equal items.
+    """Return the items without copies: of equal items, the first is kept.
 
     Raises:
         DataError: equal items have different labels.
@@ -139,7 +141,7 @@ def _without_copies(
 
 
 def _joined(support: ExampleSet, added: ExampleSet, specs: Mapping[str, InputSpec]) -> ExampleSet:
-    """Add examples. If an example is already in the support set, replace its target.
+    """Add examples to the support set. If an example is already there, replace its target.
 
     If class names are an input, the name of the example's class is replaced too.
     """

@@ -22,8 +22,8 @@ class Items:
     Attributes:
         names: file or row of each example.
         labels: class of each example; "" if the folder gives no class.
-        notes: decisions and omissions, one line each.
-        lost: classes whose items were all left out.
+        notes: what was decided and what was left out, one line each.
+        lost: classes of which every item was left out.
     """
 
     names: tuple[str, ...]

@@ -42,10 +42,11 @@ class Doubter:
 
     Attributes:
         classes: class -> number of its examples in the support set.
-        calibration: the model's calibration; None if it has none. There are then no doubts.
+        calibration: the model's calibration; None if the model has none. Without a calibration, no
+            uncertainty is determined.
         coverage: requested coverage of label sets; None for no label sets.
-        rule: rule that detects unknown items; None to not detect them.
-        difficulty: difficulty of the support set, in log odds; None if it is not known.
+        rule: the rule that detects unknown items; None if unknown items are not to be detected.
+        difficulty: difficulty of the support set, in log odds; None if the difficulty is unknown.
     """
 
     classes: Mapping[str, int]
@@ -77,7 +78,8 @@ class Doubter:
 
         Raises:
             ConfigError: the coverage is out of range, or the model is for regression.
-            ModelError: the model's calibration is missing, or it has no rule for unknown items.
+            ModelError: the model has no calibration, or its calibration has no rule for unknown
+                items.
         """
         if coverage is not None:
             require(0.0 < coverage < 1.0, "coverage", coverage, "a number between 0 and 1")

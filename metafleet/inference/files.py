@@ -7,7 +7,7 @@ from metafleet.files import write_whole
 
 
 def check_new_file(path: Path, *, force: bool) -> None:
-    """Check that ``path`` may be written. Call this before the content is computed.
+    """Check that ``path`` can be written. Call this function before the content is computed.
 
     Raises:
         ModelError: the file exists and must not be replaced, or its folder does not exist.

@@ -48,25 +48,26 @@ def few_shot_model(
     """Make a model that classifies features of pretrained encoders. Nothing is trained.
 
     For example, ``metafleet.few_shot_model({"image": "package:efficientnet-lite0"}).adapt("pets")``
-    learns the classes of the folder "pets". Only the support set is used to fit the head. Heads
-    without texts first subtract the mean of the support set's class means from the features.
-    ``TEXT_HEADS`` need one encoder that has a text tower. With the head "zero_shot",
-    ``LearnedModel.adapt_to_names`` needs only the names of classes.
+    learns the classes of the folder "pets". The head is fitted to the support set alone. A head
+    that does not use texts first subtracts a vector from all features: the mean of the class means
+    of the support set. ``TEXT_HEADS`` need one encoder that has a text tower. With the head
+    "zero_shot", ``LearnedModel.adapt_to_names`` needs only the names of classes.
 
     Args:
-        encoder: kind of data -> name of its encoder; docs/reference/encoders.md lists them. Items
-            may lack a modality as long as they have one.
+        encoder: kind of data -> name of its encoder; docs/reference/encoders.md lists the encoders.
+            An item may lack modalities as long as it has at least one.
         head: one of ``HEADS``.
         head_options: options of the head, such as {"penalty": 1.0}.
-        kind_options: kind of data -> options of its decoder, such as
-            {"audio": {"duration_s": 2.0}}, or "pooling" of its encoder.
-        prompts: for ``TEXT_HEADS``, texts in which "{}" stands for the name of a class; () for "a
-            photo of a {}." with pictures and clips, and the name alone with other kinds.
+        kind_options: kind of data -> options of its decoder, such as {"audio": {"duration_s":
+            2.0}}. The option "pooling" is the pooling of the kind's encoder.
+        prompts: for ``TEXT_HEADS``, texts in which "{}" stands for the name of a class. With (),
+            the prompt is "a photo of a {}." for pictures and clips, and the name alone for other
+            kinds.
         allowed_packages: your packages from which an encoder "package.module:Class" may be
             imported.
 
     Raises:
-        ConfigError: a kind, encoder, head or option is unknown, or they cannot be combined.
+        ConfigError: a kind, encoder, head or option is unknown, or the values cannot be combined.
         DataMissingError: weights or libraries are not on this machine. The message says how to
             install them.
         DataCorruptError: weights are damaged.
@@ -143,7 +144,7 @@ def _names_for(
 
 
 def read_encoders(given: Sequence[str]) -> dict[str, str]:
-    """Return kind -> encoder, given texts of the form KIND=NAME.
+    """Return kind -> name of its encoder, from texts of the form KIND=NAME.
 
     Raises:
         ConfigError: a text has another form, or a kind is given twice.

@@ -15,7 +15,7 @@ from metafleet.problem import Problem
 
 
 def check_inputs(problem: Problem, needs: Needs, inputs: Mapping[str, Tensor]) -> None:
-    """Check that inputs have the form of those in training, including their values.
+    """Check that inputs have the names, shapes and kinds of values that inputs had in training.
 
     Raises:
         DataError: a modality is missing or unknown, a tensor is not float32 [n, *shape] with finite
@@ -41,10 +41,10 @@ def check_inputs(problem: Problem, needs: Needs, inputs: Mapping[str, Tensor]) -
 
 
 def check_support(problem: Problem, needs: Needs, support: ExampleSet, n_classes: int) -> None:
-    """Check that a support set has the form of those in training.
+    """Check that a support set has the form that support sets had in training.
 
     Raises:
-        DataError: its inputs, its targets or the number of classes are wrong.
+        DataError: the inputs, the targets or the number of classes is wrong.
     """
     check_inputs(problem, needs, support.inputs)
     if not problem.is_regression:
@@ -65,10 +65,10 @@ def check_support(problem: Problem, needs: Needs, support: ExampleSet, n_classes
 
 
 def complete_support(problem: Problem, needs: Needs, support: ExampleSet) -> ExampleSet:
-    """Add optional modalities that the support set lacks, with masks that mark them absent.
+    """Add the optional modalities that the support set lacks, with masks that mark them absent.
 
-    The learner then stores what queries with these modalities need, such as batch statistics.
-    Classes are converted to int64, which losses require.
+    The learner then also stores what it needs for queries that have these modalities, such as batch
+    statistics. Targets that are classes are converted to int64, which the losses require.
     """
     absent = [name for name in needs.optional if name not in support.inputs]
     shapes = {name: problem.modalities[name] for name in absent}

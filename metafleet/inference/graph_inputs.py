@@ -21,13 +21,13 @@ _WORDS: Final = ("a", "cold", "river", "of", "seven", "bright", "stones", "in", 
 
 @dataclass(frozen=True)
 class PlainModality:
-    """A modality that the graph takes as the model does.
+    """A modality that the graph takes in the same form as the model.
 
     Attributes:
         modality: its name.
         shape: shape of one example.
         is_text: whether the values are bytes, 0 to 255.
-        spec: how the modality is read from files; None if it is computed.
+        spec: how the modality is read from files; None if its values are computed.
     """
 
     modality: str
@@ -72,10 +72,10 @@ class EncodedModality:
 
     Args:
         modality: its name.
-        spec: how it is read from files.
+        spec: how the modality is read from files.
 
     Attributes:
-        takes: name of an input of the graph -> description of its values, as JSON values.
+        takes: name of an input of the graph -> description of the input's values, in JSON.
 
     Raises:
         ModelError: the encoder cannot be a part of a graph.
@@ -142,8 +142,9 @@ def graph_modalities(model: AdaptedModel, *, with_encoders: bool) -> Iterator[Gr
         with_encoders: whether the graph contains the pretrained encoders.
 
     Raises:
-        ModelError: an encoder cannot be a part of a graph, or is not the model's.
-        DataMissingError, DataCorruptError: its weights are missing or damaged.
+        ModelError: an encoder cannot be a part of a graph, or the encoder on this machine is not
+            that of the model.
+        DataMissingError, DataCorruptError: the weights of an encoder are missing or damaged.
     """
     blueprint = model.learned.blueprint
     problem = blueprint.problem

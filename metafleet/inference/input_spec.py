@@ -25,11 +25,12 @@ class InputSpec:
         version: version of the decoder.
         options: options of the decoder, JSON values.
         shape: shape of one example.
-        is_inverted: whether pictures have ink as 1 and paper as 0.
-        brightness: mean of the training pictures as model inputs, in [0, 1]; None if unknown.
-        is_swapped: whether ``is_inverted`` differs from its value in training.
-        encoder: identity of the pretrained encoder whose features models get; {} if there is none,
-            or if an older version wrote the model.
+        is_inverted: whether pictures are inverted, so that ink is 1 and paper is 0.
+        brightness: mean value of the training pictures, in [0, 1], in the form in which the model
+            gets them; None if unknown.
+        is_swapped: whether ``is_inverted`` differs from the value that it had in training.
+        encoder: identity of the pretrained encoder whose features the model gets; {} if there is no
+            encoder, or if an older version of Metafleet wrote the model.
     """
 
     kind: str
@@ -63,11 +64,11 @@ class InputSpec:
         Args:
             info: the array.
             options: options of its decoder.
-            brightness: as in the attributes.
-            encoder: as in the attributes.
+            brightness: as in the attributes of ``InputSpec``.
+            encoder: as in the attributes of ``InputSpec``.
 
         Raises:
-            ConfigError: no decoder produces such examples.
+            ConfigError: no decoder produces examples of the array's shape.
         """
         if not has_decoder(info.kind):
             raise ConfigError(
@@ -100,7 +101,7 @@ class InputSpec:
         Args:
             kind: kind of the items.
             name: the encoder's name.
-            options: other options of the decoder.
+            options: options of the decoder, apart from the encoder's name.
 
         Raises:
             ConfigError: the kind, the encoder or an option is unknown.
@@ -151,14 +152,15 @@ class InputSpec:
         )
 
     def require_encoder(self, modality: str, *, advice: str) -> None:
-        """Check that the encoder, if there is one, is on this machine and is the model's.
+        """Check that the encoder, if any, is on this machine and is the encoder of the model.
 
         Args:
             modality: name of the modality, for the message.
             advice: what to do instead of installing the model's weights.
 
         Raises:
-            ModelError: its weights, preprocessing or pooling differ from those of the model.
+            ModelError: the encoder's weights, preprocessing or pooling differ from those of the
+                model's encoder.
             ConfigError, DataMissingError, DataCorruptError: for the same reasons as
                 ``check_encoder``.
         """
@@ -188,7 +190,8 @@ class InputSpec:
     def with_encoder(self, modality: str, name: str) -> "InputSpec":
         """Return the spec with another name of its encoder, such as the new path of a folder.
 
-        ``require_encoder`` later checks that the encoder is the model's.
+        This function does not check the new encoder. ``require_encoder`` checks later that it is
+        the encoder of the model.
 
         Raises:
             ConfigError: the modality has no encoder.
@@ -223,7 +226,7 @@ class InputSpec:
     def from_json(
         cls, modality: str, values: Any, *, allowed_packages: Sequence[str] = ()
     ) -> "InputSpec":
-        """Parse the values that ``to_json`` returned. A user's decoder is imported.
+        """Parse the values that ``to_json`` returned. If the decoder is a user's, import it.
 
         Raises:
             ModelError: the values are damaged, or another version of the decoder wrote them.
@@ -249,7 +252,7 @@ class InputSpec:
 def reading_values(options: Any) -> dict[str, Any]:
     """Return decoder options as JSON values, with an absolute path of the encoder.
 
-    The options of views are left out, because only training has views.
+    The options of views are left out, because only meta-training uses several views.
     """
     if not isinstance(options, EncoderChoice):
         return asdict(options)

@@ -33,17 +33,19 @@ class ReadOptions:
 
     Attributes:
         layout: layout of the folder; "auto" detects it from the content.
-        label: column that holds the class; "" finds ``label``, ``class`` and similar names.
-        columns: modality -> its column. A column needs no entry if it has the name of a modality or
-            is the only column of its kind. In a folder without a table, modality -> kind of its
-            files.
-        skip_bad: whether to leave out broken items. Otherwise, any problem is an error.
-        invert: whether to swap light and dark in pictures, in adaptation and in predictions of the
-            adapted model. None does not swap, but if pictures look inverted compared with training,
-            adaptation fails and prediction adds a note. With False there is no such check.
-        only: names of the items to read, as in predictions; () for all items.
-        label_separator: text between the labels of an item, for a model of items with several
-            labels; "" selects the separator of the training data.
+        label: column that holds the class. With "", a column called ``label``, ``class`` or similar
+            is used.
+        columns: modality -> its column. A column needs no entry if its name is that of a modality,
+            or if it is the only column of its kind. For a folder without a table: modality -> kind
+            of the modality's files.
+        skip_bad: whether to leave out broken items. With False, any broken item is an error.
+        invert: whether to swap light and dark in pictures, both in adaptation and in predictions of
+            the adapted model. With False, pictures are not swapped. With None, pictures are not
+            swapped but checked: if they look inverted compared with training, adaptation fails and
+            prediction adds a note.
+        only: names of the items to read, in the form that predictions have; () for all items.
+        label_separator: for a model of items with several labels, the text between the labels of an
+            item. "" selects the separator of the training data.
     """
 
     layout: Layout = "auto"
@@ -74,7 +76,7 @@ def with_separator(options: ReadOptions, trained_with: str) -> ReadOptions:
 
 
 def check_invert(options: ReadOptions, specs: Mapping[str, InputSpec], needs: Needs) -> None:
-    """Reject ``options.invert`` for a model that uses no pictures.
+    """Raise an error if ``options.invert`` is set but the model uses no pictures.
 
     Raises:
         ConfigError: the model uses no pictures; the message lists its modalities.
@@ -90,7 +92,7 @@ def check_invert(options: ReadOptions, specs: Mapping[str, InputSpec], needs: Ne
 
 
 def names_in(folder: Path, specs: Mapping[str, InputSpec], options: ReadOptions) -> tuple[str, ...]:
-    """Return the names of a folder's classes, sorted, without reading any example.
+    """Return the sorted names of a folder's classes. No example is read.
 
     Raises:
         DataError: an item has no class, or the folder has no known layout.
@@ -277,7 +279,7 @@ def _known(
 def _refuse_unclear(
     folder: Path, reading: Reading, specs: Mapping[str, InputSpec], needs: Needs, kind: str
 ) -> None:
-    """Reject a column that may be one of several modalities of the model.
+    """Raise an error if a column could be any of several modalities of the model.
 
     Raises:
         DataError: the column is ambiguous; the message shows the option that resolves it.

@@ -1,7 +1,8 @@
 """Copies of the weights of pretrained encoders in the folder of a model.
 
-With such copies, a machine without the package of an encoder can predict as well. For each
-published file, identified by its sha256, the header lists the name, size and sha256 of the copy.
+If a model has such copies, a machine without the package of the encoder can also predict with the
+model. The header of the model maps the sha256 of each published file to the name, size and sha256
+of the file's copy.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from metafleet.inference.model_folder import check_file
 
 
 def files_of_encoders(blueprint: Blueprint) -> dict[str, tuple[str, bytes]]:
-    """Return sha256 of a published file -> name and content of its copy.
+    """Return the copies: sha256 of a published file -> name and content of the file's copy.
 
     Raises:
         ModelError: there is no encoder, or the weights of an encoder cannot be copied.
@@ -49,7 +50,7 @@ def require_files(blueprint: Blueprint) -> None:
 
 
 def use_kept_files(folder: Path, header: Mapping[str, Any]) -> None:
-    """Use the copies in a model's folder where packages are missing.
+    """Use the copies in a model's folder if the packages of the encoders are not installed.
 
     Raises:
         ModelError: a copy is missing or damaged.

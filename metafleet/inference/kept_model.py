@@ -33,8 +33,9 @@ class Learned:
         state: the learned state.
         origin: provenance of the state.
         allowed_packages: user packages from which the learner may be built.
-        record: record of training and evaluation.
-        digest: digest of the folder from which the model was read; "" if there is none.
+        record: record of the model's training and evaluation.
+        digest: digest of the folder from which the model was read; "" if the model was not read
+            from a folder.
         calibration: calibration of the model's probabilities; None if it was not calibrated.
     """
 

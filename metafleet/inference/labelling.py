@@ -25,10 +25,12 @@ class Labelling:
         item: the item's file or row, such as "photos/a.png" or "metadata.csv:17".
         labels: labels whose probability is at least the threshold, in the model's order.
         probabilities: label -> probability in [0, 1]. Labels are independent, so the probabilities
-            need not sum to 1. In float64, a logit above 37 gives a probability of exactly 1.
-        logits: label -> logit, in the same order. They rank items with equal probabilities.
-        given: the item's labels according to the folder.
-        separator: text between labels in a table.
+            need not sum to 1. If a logit is above 37, its probability is rounded to exactly 1 in
+            float64.
+        logits: label -> logit, in the same order. Logits can rank items whose probabilities are
+            equal.
+        given: the labels that the folder gives the item.
+        separator: text between the labels of an item in a table.
     """
 
     item: str
@@ -59,11 +61,12 @@ def check_question(problem: Problem, threshold: float | None, *, is_doubted: boo
     Args:
         problem: the model's problem.
         threshold: minimum probability at which an item gets a label; None for 0.5.
-        is_doubted: whether label sets or the detection of unknown items were requested, which
-            models of items with several labels do not support.
+        is_doubted: whether label sets or the detection of unknown items were requested. Models of
+            items with several labels support neither.
 
     Raises:
-        ConfigError: the threshold is not a probability, or another kind of model is needed.
+        ConfigError: the threshold is not a probability, or this kind of model does not support the
+            request.
     """
     if threshold is not None and not problem.is_multi_label:
         raise ConfigError(
@@ -92,7 +95,7 @@ def label_rows(
 
     Args:
         names: names of the items.
-        given: the items' labels in the folder, as one text per item.
+        given: for each item, one text with the labels that the folder gives the item.
         logits: [n, labels].
         labels: the labels, in the order of the logits.
         separator: the text between labels.
@@ -129,7 +132,7 @@ def check_label_targets(targets: Tensor, n_labels: int) -> None:
     """Check the targets of items that may have several labels.
 
     Raises:
-        DataError: the targets are not [n, n_labels] of 0 and 1.
+        DataError: the targets are not an array [n, n_labels] of zeros and ones.
     """
     if targets.dim() != 2 or targets.shape[1] != n_labels or not targets.is_floating_point():
         kind = str(targets.dtype).removeprefix("torch.")
@@ -142,9 +145,10 @@ def check_label_targets(targets: Tensor, n_labels: int) -> None:
 
 
 def precision_of(rows: Sequence[Labelling]) -> tuple[float, int] | None:
-    """Return the mean average precision over items with given labels, and the number of such items.
+    """Return the mean average precision over labelled items, and the number of these items.
 
-    Return None if no item has a given label that the model knows.
+    An item counts as labelled if the folder gives it a label that the model knows. If no item is
+    labelled, the result is None.
     """
     labels = list(rows[0].probabilities) if rows else []
     known = [row for row in rows if set(row.given) & set(labels)]

@@ -82,11 +82,12 @@ class LearnedModel:
     def with_batch_norm(self, mode: str, allowed_packages: Sequence[str] = ()) -> "LearnedModel":
         """Return the model with a batch norm mode that may differ from the mode of training.
 
-        Changing "transductive" to "support" makes every prediction independent of the others.
+        A change from "transductive" to "support" makes the prediction for each item independent of
+        the other items.
 
         Raises:
-            ConfigError: the mode is unknown, or it needs running averages or parameters that the
-                trained state does not have.
+            ConfigError: the mode is unknown, or the mode needs running averages or parameters that
+                the trained state does not have.
         """
         blueprint, state = self.learned.blueprint, self.learned.state
         blueprint = replace(blueprint, model={**blueprint.model, "batch_norm": mode})
@@ -210,7 +211,8 @@ class LearnedModel:
         Raises:
             ConfigError: the learner needs examples, or names are too few, equal, empty, not
                 printable, or too long for the encoder.
-            DataMissingError, ModelError: the encoder is not on this machine, or it is another one.
+            DataMissingError: the encoder is not on this machine.
+            ModelError: the encoder on this machine is not that of the model.
         """
         learned = self._as_base()
         blueprint = learned.blueprint
@@ -267,8 +269,9 @@ class LearnedModel:
     def save(self, folder: str | Path, *, force: bool = False, with_encoder: bool = False) -> None:
         """Write the state to a folder for ``load_model``; with ``force``, replace an existing one.
 
-        The new folder is read back and tested before it is moved into place. ``with_encoder``
-        copies the weights of pretrained encoders into it, for machines without them.
+        The new folder is read back and tested before it is moved into place. With ``with_encoder``,
+        the weights of pretrained encoders are copied into the folder, so that machines without
+        these weights can use the model.
 
         Raises:
             ModelError: the folder exists or cannot be written, or reading it back gives a different
@@ -321,11 +324,11 @@ def _answer(kept: KeptModel, inputs: Mapping[str, Tensor]) -> Tensor:
 
 
 def _about_copies(found: Items, first: Sequence[int]) -> list[str]:
-    """Return a note on examples that are copies of others.
+    """Return a note on examples that are copies of other examples.
 
     Args:
         found: the examples.
-        first: for each example, the number of the first one with the same content.
+        first: for each example, the number of the first example with the same content.
     """
     pairs = [(at, row) for row, at in enumerate(first) if at != row]
     if not pairs:

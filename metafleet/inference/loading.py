@@ -23,8 +23,8 @@ def load_model(
         allowed_packages: your packages from which classes may be imported. A model names your
             learner, network or kind of data as "package.module:Class".
         encoders: modality -> another name of its pretrained encoder, such as "hf:" with the path of
-            a folder that was moved. An encoder with other weights, preprocessing or pooling is
-            refused when the model reads items.
+            a folder that was moved. When the model reads items, it refuses an encoder whose
+            weights, preprocessing or pooling differ from those of its own encoder.
 
     Returns:
         An ``AdaptedModel``, or a ``LearnedModel`` for an exported run.
@@ -56,7 +56,7 @@ def adapt(
         support: the folder, manifest, or table of points.
         options: how to read a folder.
         allowed_packages: as in ``load_model``.
-        batch_norm: batch norm mode to use instead of that of training; see
+        batch_norm: batch norm mode to use in place of the mode of training; see
             ``LearnedModel.with_batch_norm``.
         progress: called with the progress of decoding.
     """

@@ -44,8 +44,8 @@ _CHUNK_BYTES: Final = 1 << 20
 def check_free(folder: Path, *, force: bool) -> None:
     """Check that a model may be written to ``folder``.
 
-    With ``force``, a folder that holds only a model may be replaced, but no other folder. A folder
-    whose card the user has edited counts as another folder.
+    With ``force``, an existing folder may be replaced only if it holds nothing but a model. If the
+    user has edited the model card, the folder is not replaced.
 
     Raises:
         ModelError: the folder exists, or its parent does not.
@@ -113,7 +113,8 @@ def write_model(  # noqa: PLR0913 - parts of one folder
 
     Args:
         folder: the folder to create.
-        header: JSON values. "format", "version", "tensors", "card_sha256" and "digest" are added.
+        header: JSON values of the header. This function adds the entries "format", "version",
+            "tensors", "card_sha256" and "digest".
         tensors: all tensors of the model, by name.
         card: text of the model card.
         force: whether to replace an existing model.
@@ -211,8 +212,8 @@ def read_tensors(
     Args:
         folder: folder of the model.
         header: result of ``read_header``.
-        expected: name -> shape and dtype of each required tensor. All other names must be
-            "memory.*" or "support.*".
+        expected: name -> shape and dtype of each required tensor. Names of all other tensors must
+            begin with "memory." or "support.".
 
     Raises:
         ModelError: the file is missing or damaged, or belongs to another model.
@@ -240,7 +241,7 @@ def read_tensors(
 
 
 def check_file(path: Path, promised: Mapping[str, Any]) -> None:
-    """Check that a file has the size and sha256 that the header promises.
+    """Check that a file has the size and the sha256 that the header lists.
 
     Raises:
         ModelError: the size or the sha256 differs.

@@ -37,11 +37,13 @@ class Result:
 
     Attributes:
         split: the split from which the episodes were drawn.
-        judged: ``TRAINED`` for the model itself, otherwise the name of the baseline.
+        judged: ``TRAINED`` if the model itself was evaluated; otherwise the name of the baseline
+            that was evaluated.
         step: number of outer steps after which the state was evaluated.
         episodes: number of episodes.
         n_way, k_shot, n_query: shape of the episodes; n_way is 0 in regression.
-        otherwise: settings of [episodes] that differ from those of the run, such as "k_shot=5".
+        otherwise: settings of the table [episodes] that differ from those of the run, such as
+            "k_shot=5".
         batch_norm: batch norm mode of the evaluated model.
         figures: the measured metrics; at least one.
     """

@@ -1,10 +1,11 @@
-"""Export an adapted model to ONNX. The graph includes the adaptation and needs no metafleet.
+"""Export an adapted model to ONNX. The graph includes the result of the adaptation and runs without
+Metafleet.
 
 The inputs are the modalities that the model uses, in the form of ``AdaptedModel.logits``, with any
 number of examples, and "<modality>.present" for each optional modality. The outputs are "logits"
 and "probabilities" [n, classes], or "values" [n, d] in regression. The metadata entry "metafleet"
 is JSON with the classes in the order of the outputs, how to read each input from files, and the
-origin.
+provenance of the model.
 """
 
 import json
@@ -56,11 +57,11 @@ def export_onnx(
     """Write the model as one ONNX file, after checking it with ONNX Runtime.
 
     Args:
-        model: the adapted model. With batch norm "transductive" it cannot be exported.
+        model: the adapted model. A model with batch norm "transductive" cannot be exported.
         path: the file, ending in .onnx.
         force: whether to replace an existing file.
-        with_encoders: whether the graph contains the pretrained encoders. Otherwise it takes their
-            features.
+        with_encoders: whether the graph contains the pretrained encoders. A graph without the
+            encoders takes their features as inputs.
 
     Raises:
         ModelError: the model or one of its encoders cannot be exported, or the file cannot be
@@ -139,7 +140,7 @@ class _Classifier(nn.Module):
         return outputs, torch.softmax(outputs / self._model.temperature, dim=1)
 
     def draw(self, n: int, *, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Draw the inputs of the graph, and those of the model for the same examples.
+        """Draw random examples. Return them as inputs of the graph and as inputs of the model.
 
         All examples have the first optional modality. Every second example lacks the other
         optional modalities.
@@ -263,7 +264,9 @@ def _import_runtime() -> Any:
 
 
 def _compare(runtime: Any, content: bytes, classifier: _Classifier) -> None:
-    """Compare ONNX Runtime's outputs with the model's on a batch of a different size.
+    """Compare ONNX Runtime's outputs with the model's.
+
+    The batch has another size than the batch with which the graph was traced.
 
     Raises:
         ModelError: ONNX Runtime fails, or its outputs differ.

@@ -15,8 +15,8 @@ def join_graphs(model: Any, before: Iterable[tuple[str, str, FixedGraph]]) -> An
 
     Args:
         model: the model, an ``onnx.ModelProto``.
-        before: name of an input of the model, name of the input that replaces it, and the graph
-            between them.
+        before: for each graph, the name of an input of the model, the name of the input that
+            replaces it, and the graph that computes the former from the latter.
     """
     outputs = [output.name for output in model.graph.output]
     version = next(it.version for it in model.opset_import if it.domain in ("", "ai.onnx"))

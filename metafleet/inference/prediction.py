@@ -22,7 +22,7 @@ class Prediction:
         label: the most likely class.
         probability: probability of ``label``, in (0, 1].
         probabilities: class -> probability, in the model's order of classes. They sum to 1.
-        given: the item's class according to the folder; "" if the folder gives no class.
+        given: the class that the folder gives the item; "" if the folder gives no class.
         doubt: the uncertainty about the item, if it was requested.
     """
 
@@ -97,12 +97,12 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """The predictions for a folder. Iterating over the object yields its rows.
+    """The predictions for the items of a folder. Iteration yields the rows.
 
     Attributes:
-        rows: a ``Prediction`` for each item, a ``Labelling`` if items may have several labels, or a
-            ``Value`` in regression, in the order of the items.
-        notes: decisions and omissions during the reading of the items, one line each.
+        rows: one row per item, in the order of the items. A row is a ``Prediction``; it is a
+            ``Labelling`` if items may have several labels, and a ``Value`` in regression.
+        notes: what was decided and what was left out when the items were read, one line each.
     """
 
     rows: tuple[Prediction | Labelling | Value, ...]

@@ -35,10 +35,10 @@ def check_out(path: Path | None, *, force: bool) -> None:
 def write_predictions(
     rows: Sequence[Prediction | Labelling | Value], path: Path | None, *, force: bool = False
 ) -> None:
-    """Write one row per item to a file, atomically. Without a path, print them as CSV.
+    """Write one row per item to a file, atomically. Without a path, print the rows as CSV.
 
     Raises:
-        ModelError: the file exists or cannot be written, or a number is not finite.
+        ModelError: the file exists or cannot be written, or a predicted number is not finite.
     """
     check_out(path, force=force)
     is_csv = path is None or path.suffix.lower() == ".csv"

@@ -17,7 +17,7 @@ class Provenance:
         name: name of the run.
         step: number of outer steps of training.
         seed: seed of the run.
-        data: name of the data set, or that of an imported folder.
+        data: name of the data set or of the imported folder.
         data_digest: sha256 of the data set's arrays, classes and split.
         code: version and commit of the training code.
         packages: package -> version used in training.

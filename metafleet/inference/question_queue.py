@@ -104,7 +104,7 @@ def read_queue(path: Path, classes: Collection[str]) -> tuple[list[Correction], 
         classes: the classes that labels may name.
 
     Returns:
-        The rows with a label, and the number of rows without a label.
+        The labels of the rows that have one, and the number of rows without a label.
 
     Raises:
         DataMissingError: the file does not exist.

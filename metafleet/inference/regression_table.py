@@ -31,7 +31,7 @@ class TablePoints:
     Attributes:
         names: "<file>:<line>" of each row.
         inputs: modality -> [n, *shape].
-        targets: targets [n, target_dim]; None if they were not requested.
+        targets: targets [n, target_dim]; None if targets were not requested.
     """
 
     names: tuple[str, ...]

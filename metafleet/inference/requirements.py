@@ -18,7 +18,7 @@ _N_REGRESSED = 4
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """The modalities that a model uses. Modalities that it ignores are in neither group.
+    """The modalities that a model uses. A modality that the model ignores is in neither group.
 
     Attributes:
         required: every item must have all of these.
@@ -35,13 +35,13 @@ class Needs:
 
 
 def find_needs(blueprint: Blueprint, learner: Learner, state: MetaState) -> Needs:
-    """Find the needs from the model's declaration and by probing the learner with random inputs.
+    """Find the modalities that a model uses, from its declaration and by tests with random inputs.
 
-    The model uses a modality if it declares so, or if the outputs change with the modality's
-    content. A used modality is optional if its content affects the outputs when present, but not
-    when its mask marks it absent. All other used modalities are required. This includes a declared
-    modality that showed no effect, as can happen with a decision tree that reads only a few
-    numbers.
+    The model uses a modality if it declares the modality, or if its outputs depend on the
+    modality's content. A used modality is optional if the outputs depend on its content while its
+    mask marks it present, but not while its mask marks it absent. All other used modalities are
+    required. A declared modality that had no effect in the tests is therefore required. Such a
+    modality occurs, for example, with a decision tree that reads only a few numbers.
     """
     modalities = tuple(name for name in blueprint.problem.modalities if name != CLASS_TEXT)
     if len(modalities) == 1:

@@ -24,7 +24,8 @@ def input_specs(
 ) -> dict[str, InputSpec]:
     """Return modality -> input spec, for a run's data set; {} if examples are computed.
 
-    For a mixture, the specs are those of its parts. The modalities have their names in the mixture.
+    For a mixture, the result has the specs of all parts, under the names that the modalities have
+    in the mixture.
 
     Args:
         data: name and options of the data set.
@@ -57,7 +58,7 @@ def input_specs(
 def class_text_spec(
     data: Mapping[str, Any], data_dir: Path, *, allowed_packages: Sequence[str] = ()
 ) -> ClassTextSpec | None:
-    """Return how a run's data set encodes the names of classes; None if it does not.
+    """Return how a run's data set encodes names of classes; None if it does not encode them.
 
     Raises:
         ConfigError, DataMissingError: as in ``input_specs``.

@@ -23,15 +23,15 @@ by at most this share.
 def same_items(
     support: ExampleSet, inputs: Mapping[str, Tensor], specs: Mapping[str, InputSpec]
 ) -> Tensor:
-    """Return which items are the same as which support examples, bool [items, examples].
+    """Return bool [items, examples]: whether an item is the same as a support example.
 
-    Decoded items must be equal. Features of an encoder may differ in their last bits, which depend
-    on the batch and the machine.
+    Decoded items are the same if they are equal. Features of an encoder are also the same if they
+    differ only in their last bits, because the last bits depend on the batch and on the machine.
 
     Args:
         support: the examples.
         inputs: modality -> [items, ...].
-        specs: modality -> how it is read.
+        specs: modality -> how the modality is read from files.
     """
     support, inputs = alike(support, inputs)
     n_items = len(next(iter(inputs.values())))

@@ -36,10 +36,11 @@ def write_tried(
     Args:
         model: the model to write.
         folder: the target folder.
-        answer: a function that computes the outputs of models of this kind.
+        answer: a function that takes a model of this kind and inputs, and returns the model's
+            outputs.
         force: whether to replace an existing model.
-        sample: inputs for the comparison. By default they are random, if the model accepts such
-            inputs.
+        sample: inputs for the comparison. By default, the inputs are random, if the model accepts
+            random inputs.
         with_encoder: whether to copy the weights of pretrained encoders into the folder.
 
     Raises:

@@ -31,9 +31,10 @@ class AnpOptions:
     """Options of ``Anp``.
 
     Attributes:
-        hidden: units of each layer and of the representations, >= 1, a multiple of ``heads``.
+        hidden: units of each layer, and size of the representations; >= 1 and a multiple of
+            ``heads``.
         heads: heads of the attention from queries to the support set, >= 1.
-        latent: units of the latent variable, >= 0; 0 removes the latent path.
+        latent: size of the latent variable, >= 0; 0 removes the latent path.
     """
 
     hidden: int = 128
@@ -57,12 +58,13 @@ class Latent(NamedTuple):
 class Anp(PairLearner[AnpOptions]):
     """A neural process whose queries attend to the support points near them.
 
-    Deterministic path: r_i = h([x_i, y_i]), and a query reads r(x) = attention(q(x), q(x_i), r_i).
-    Latent path: z ~ q(z | C) = N(mean, spread), where mean and spread are computed from a second
-    encoding, averaged over the support set C. Training minimises the negative evidence bound per
-    query point. For n query points, this is KL(q(z | D) || q(z | C)) / n plus the mean of
-    -log p(y | x, r(x), z) over the points, where z ~ q(z | D). Here D is the union of support and
-    query set. Predictions use the mean of q(z | C) as z. For classification, y is one-hot.
+    Deterministic path: support point i has the representation r_i = h([x_i, y_i]). A query x reads
+    r(x) = attention(query q(x), keys q(x_i), values r_i). Latent path: z ~ q(z | C) = N(mean,
+    spread), where mean and spread are computed from a second encoding, averaged over the support
+    set C. Let D be the union of the support set and the query set. Training minimises the negative
+    evidence bound per query point. For n query points, this is KL(q(z | D) || q(z | C)) / n, plus
+    the mean of -log p(y | x, r(x), z) over the query points, where z ~ q(z | D). Predictions use
+    the mean of q(z | C) as z. For classification, y is one-hot.
 
     Source: Kim et al. 2019, arXiv:1901.05761, eq. 2 and 3, figure 2, appendix A.
     """

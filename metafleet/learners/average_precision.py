@@ -7,8 +7,9 @@ from torch import Tensor
 def average_precision(scores: Tensor, is_relevant: Tensor) -> float:
     """Return the average precision in (0, 1]: sum over thresholds i of (R_i - R_{i-1}) P_i.
 
-    P_i and R_i are the precision and recall if all items are retrieved whose score is at least the
-    i-th highest score. Items with equal scores share one threshold.
+    Threshold i is the i-th highest score; items with equal scores share one threshold. P_i and R_i
+    are the precision and the recall if the retrieved items are those whose score is at least
+    threshold i.
 
     Args:
         scores: [n] finite.
@@ -28,7 +29,7 @@ def average_precision(scores: Tensor, is_relevant: Tensor) -> float:
 
 
 def mean_average_precision(scores: Tensor, targets: Tensor) -> float:
-    """Return the mean of the labels' average precision, without labels that no item has.
+    """Return the mean of the average precision over labels. Labels that no item has are left out.
 
     Args:
         scores: [n, n_labels].

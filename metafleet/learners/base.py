@@ -22,9 +22,9 @@ class EpisodeMetrics:
     Attributes:
         loss: mean loss over the query set (cross-entropy or binary cross-entropy in nats, or mean
             squared error).
-        accuracy: share of the query set classified correctly, in [0, 1]. If an item may have
-            several labels, the mean average precision over the labels, in [0, 1]. None for
-            regression.
+        accuracy: share of the query set that is classified correctly, in [0, 1]. If an item may
+            have several labels, this is the mean average precision over the labels, in [0, 1]. None
+            for regression.
     """
 
     loss: float
@@ -35,8 +35,8 @@ class EpisodeMetrics:
 class MetaGradient:
     """The meta-gradient and metrics of one or several episodes.
 
-    Gradients and buffers are *sums* over the episodes, so that partial results can be added along
-    a tree.
+    Gradients and buffers are *sums* over the episodes, so that partial results can be added up in a
+    tree.
 
     Attributes:
         grads: gradient of the query loss for each of ``MetaState.params``.
@@ -54,7 +54,7 @@ class QueryGradient(NamedTuple):
 
     Attributes:
         grads: gradient for each of ``MetaState.params``.
-        loss: the scalar that was differentiated.
+        loss: the query loss, the scalar that was differentiated.
         outputs: logits [n, n_way] or values [n, d] for the query set.
     """
 
@@ -64,11 +64,13 @@ class QueryGradient(NamedTuple):
 
 
 class EpisodeOutcome(NamedTuple):
-    """The results of one episode in meta-training, as tensors only, so that ``vmap`` can run it.
+    """The results of one episode in meta-training.
+
+    All fields are tensors, so that ``vmap`` can be applied to episodes.
 
     Attributes:
         query: gradient, loss and outputs.
-        support_losses: the support loss of each inner step, a scalar.
+        support_losses: the support losses of the inner steps, one scalar per step.
         statistics: batch statistics for each of ``MetaState.buffers``.
     """
 

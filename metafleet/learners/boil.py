@@ -20,11 +20,11 @@ class BoilOptions(MamlOptions):
 
 
 class Boil(MamlSteps[BoilOptions]):
-    """MAML with a head that stays fixed in the inner loop, so that representations must change.
+    """MAML whose head stays fixed in the inner loop, so that representations must change.
 
-    With theta = (theta_b, theta_h) for body and head, the inner loop moves only the body: theta_b
-    <- theta_b - alpha * d L_S(theta_b, theta_h) / d theta_b, and leaves theta_h unchanged. The
-    outer loop learns both.
+    Let theta_b be the parameters of the body and theta_h those of the head. The inner loop moves
+    only the body: theta_b <- theta_b - alpha * d L_S(theta_b, theta_h) / d theta_b. The outer loop
+    learns theta_b and theta_h.
 
     Source: Oh et al. 2021, arXiv:2008.08882, eq. 1 with alpha_h = 0; defaults from section 3.
     """

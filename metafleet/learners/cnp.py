@@ -27,8 +27,8 @@ class CnpOptions:
 
     Attributes:
         hidden: units of each hidden layer and of the representation, >= 1.
-        encoder_layers: linear layers of the encoder, >= 1.
-        decoder_layers: linear layers of the decoder, >= 1.
+        encoder_layers: number of linear layers of the encoder, >= 1.
+        decoder_layers: number of linear layers of the decoder, >= 1.
     """
 
     hidden: int = 128
@@ -44,9 +44,10 @@ class CnpOptions:
 class Cnp(PairLearner[CnpOptions]):
     """Encode each support pair, average the codes, and decode each query with the average.
 
-    Regression: r = mean_i h([x_i, y_i]), (mu, sigma) = g([x, r]); training minimises
-    -log N(y; mu, sigma), and mu is the prediction. Classification: r_k = mean of h(x_i) over class
-    k, and the logits are g([x, r_1, ..., r_n]).
+    Let h be the encoder and g the decoder. In regression, r is the mean of h([x_i, y_i]) over the
+    support points i, and (mu, sigma) = g([x, r]). Training minimises -log N(y; mu, sigma), and the
+    prediction is mu. In classification, r_k is the mean of h(x_i) over the support examples of
+    class k, and the logits of a query x are g([x, r_1, ..., r_n]).
 
     Source: Garnelo et al. 2018, arXiv:1807.01613, eq. 1 to 4; classification in section 4.3;
     default sizes from section 4.1.

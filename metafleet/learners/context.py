@@ -1,4 +1,4 @@
-"""The context in which a learner computes one episode, and how the episode is differentiated.
+"""The context in which a learner computes one episode, and two ways to compute gradients.
 
 Gradients come from autograd or from ``torch.func``. Autograd is faster when episodes are computed
 one at a time. ``torch.func`` can be traced and mapped over episodes (``vmap``). The episode's
@@ -93,15 +93,16 @@ class EpisodeContext:
         n_way: number of classes; 0 for regression.
         is_training: True in meta-training, False in evaluation and prediction.
         norm: the batch norm of this episode.
-        notes: side outputs of the computation, including the statistics from ``norm``.
+        notes: side outputs of the computation, including the batch statistics from ``norm``.
         variant: what the learner's ``variant`` returned for this outer step; "" in evaluation.
         schedule: what the learner's ``schedule`` returned for this outer step; empty in evaluation.
         drawn: what the learner's ``draw`` returned for this episode.
         differentiate: the function that computes gradients.
-        normalise: the batch norm of the current forward pass. ``InnerLoopLearner`` uses the support
-            set's batch norm for inner steps, and the query set's afterwards.
+        normalise: the batch norm of the current forward pass. ``InnerLoopLearner`` sets the batch
+            norm for the support set before the inner steps, and the batch norm for the query set
+            after them.
         is_traced: True while ``vmap`` or a compiler runs the learner.
-        seed: seed from which ``recall`` repeats the draws of the adaptation.
+        seed: seed with which ``recall`` repeats the random draws of the adaptation.
     """
 
     n_way: int
