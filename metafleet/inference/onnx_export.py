@@ -1,5 +1,4 @@
-"""Export an adapted model to ONNX. The graph includes the result of the adaptation and runs without
-Metafleet.
+"""Export an adapted model to ONNX. The graph includes the adaptation and runs without Metafleet.
 
 The inputs are the modalities that the model uses, in the form of ``AdaptedModel.logits``, with any
 number of examples, and "<modality>.present" for each optional modality. The outputs are "logits"
