@@ -13,7 +13,7 @@ PART: Final = ".part-"
 
 
 def write_whole(path: Path, data: bytes, *, mode: int | None = 0o600) -> None:
-    """Write a file; after a crash or a power cut, either the old or the new file is complete.
+    """Write or replace a file so that a crash or power cut leaves the complete old or new file.
 
     Args:
         path: the file.

@@ -45,7 +45,8 @@ class ModalitySummary:
 
     Attributes:
         shape: shape of one example.
-        items: number of items that have the modality. All other items have zeros as its values.
+        items: number of items that have the modality. All other items have zeros as the modality's
+            values.
         kind: kind of data, such as "image" or "audio".
     """
 

@@ -10,8 +10,8 @@ T = TypeVar("T")
 class loaded_once(Generic[T]):
     """A ``functools.cached_property`` with a lock: a second thread waits for the first.
 
-    From Python 3.12 on, ``functools.cached_property`` has no lock. With it, each of several threads
-    that encode at the same time would load the weights.
+    From Python 3.12 on, ``functools.cached_property`` has no lock. If it were used here, each of
+    several threads that encode at the same time would load the weights.
     """
 
     def __init__(self, load: Callable[[Any], T]) -> None:

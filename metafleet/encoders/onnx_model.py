@@ -48,8 +48,8 @@ class GraphOptions:
             "mean", "max" or "flat"; "" for "mean".
         channels_last: whether pictures are [n, side, side, 3] instead of [n, 3, side, side].
         side: height and width of pictures, in pixels.
-        mean, std: three numbers each, for red, green and blue. A value v in [0, 1] becomes (v -
-            mean) / std.
+        mean, std: three numbers each, for red, green and blue. A value v in [0, 1] becomes
+            (v - mean) / std.
         crop_share: the shorter side is resized to side / crop_share, and the central square is
             cropped.
         resample, fit: as in the options of images.

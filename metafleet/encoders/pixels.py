@@ -25,8 +25,8 @@ class PixelRule:
         crop_share: with ``fit`` "center", the shorter side is resized to ``side`` / crop_share, and
             the central square is cropped; in (0, 1].
         resample: the method for resizing: "bilinear", "bicubic" or "lanczos".
-        mean, std: three numbers each, for red, green and blue. A value v in [0, 1] becomes (v -
-            mean) / std, where std > 0.
+        mean, std: three numbers each, for red, green and blue. A value v in [0, 1] becomes
+            (v - mean) / std, where std > 0.
         fit: "center" crops as described above; "stretch" resizes the whole picture to the square.
     """
 

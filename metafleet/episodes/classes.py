@@ -3,10 +3,10 @@
 The address is the ``CounterRng`` (run seed, split, outer step, episode). The order of draws is part
 of the format, because another order would give different episodes for the same address:
 
-1. ``rng.sample`` draws ``n_way`` different classes from those classes of the split that have at
-least ``k_shot + n_query`` items. These classes are in the data set's order. 2. For each drawn class
-in turn, ``rng.sample`` draws ``k_shot + n_query`` different items. The first ``k_shot`` are support
-examples, the rest are queries.
+1. ``rng.sample`` draws ``n_way`` different classes. It draws from the classes of the split that
+   have at least ``k_shot + n_query`` items, in the data set's order.
+2. For each drawn class in turn, ``rng.sample`` draws ``k_shot + n_query`` different items. The
+   first ``k_shot`` are support examples, the rest are queries.
 
 If a modality has several views, meta-training also draws a view of each item. These draws are from
 a separate stream of random numbers at the same address (``metafleet.episodes.items.draw_views``).

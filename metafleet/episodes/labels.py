@@ -2,11 +2,12 @@
 
 An episode depends only on its address, a ``CounterRng``. The order of draws is part of the format:
 
-1. ``rng.sample`` draws up to ``2 * n_way`` different labels from those labels of the split that
-have at least ``k_shot + n_query`` items. 2. For each drawn label in turn, until ``n_way`` labels
-are filled, ``rng.sample`` draws ``k_shot + n_query`` different items. It draws from the items that
-have the label and that were not drawn for an earlier label. The first ``k_shot`` are support
-examples, the rest are queries. A label that has too few items left is skipped.
+1. ``rng.sample`` draws at most ``2 * n_way`` different labels. It draws from the labels of the
+   split that have at least ``k_shot + n_query`` items.
+2. For each drawn label in turn, until ``n_way`` labels are filled, ``rng.sample`` draws items that
+   have the label. The label gets the first ``k_shot + n_query`` of these items that no earlier
+   label got. The first ``k_shot`` are support examples, the rest are queries. A label with too few
+   items left is skipped and gets no items.
 
 Targets are multi-hot over the episode's labels. The target of an item that was drawn for one label
 is also 1 for the item's other labels. A label therefore has *at least* ``k_shot`` support and

@@ -35,9 +35,9 @@ class ManyEpisodes(NamedTuple):
 def prototype_scores(support: Tensor, query: Tensor) -> Tensor:
     """Return the logits of prototypes for many episodes at once, up to a constant for each query.
 
-    For a query q and a prototype c, the score is 2 q·c - |c|^2. The score is the usual logit -|q -
-    c|^2, increased by |q|^2. Adding |q|^2 to all logits of a query changes neither their softmax
-    nor their argmax.
+    For a query q and a prototype c, the usual logit is -|q - c|^2. The score is this logit plus
+    |q|^2, which is 2 q·c - |c|^2. Adding |q|^2 to all logits of a query changes neither their
+    softmax nor their argmax.
 
     Args:
         support: [episodes, n_way, k_shot, d].

@@ -1,11 +1,11 @@
 """Second-order meta-gradients that keep the activations of only one inner step in memory.
 
 Let params be the learned parameters and theta_j the fast parameters after j inner steps. An episode
-computes theta_0 = start(params), theta_{j+1} = step_j(params, theta_j) and L = sum_j w_j
-L_Q(params, theta_{j+1}), where L_Q is the query loss and w_j is the weight of step j. Autograd
-keeps the activations of every step until its backward pass. In this module, the forward sweep keeps
-only theta_j for each j. The backward sweep goes from the last step to the first. It computes
-lambda_j = dL / d theta_j and the gradient g = dL / d params:
+computes theta_0 = start(params), theta_{j+1} = step_j(params, theta_j) and
+L = sum_j w_j L_Q(params, theta_{j+1}), where L_Q is the query loss and w_j is the weight of step j.
+Autograd keeps the activations of every step until its backward pass. In this module, the forward
+sweep keeps only theta_j for each j. The backward sweep goes from the last step to the first. It
+computes lambda_j = dL / d theta_j and the gradient g = dL / d params:
 
     lambda_j = w_{j-1} d L_Q(theta_j) / d theta_j + (d step_j / d theta_j)^T lambda_{j+1},
     g       += w_{j-1} d L_Q(theta_j) / d params  + (d step_j / d params)^T lambda_{j+1}.

@@ -3,7 +3,7 @@
 A program's name contains a digest of its computation, its shapes, the versions of torch and the
 compiler, and the processor. A later process that needs the same computation on the same kind of
 machine finds the existing file and loads it within milliseconds. Any number of processes may share
-a folder. If several need the same program, one process compiles it while the others wait. Files
+a folder. If several processes need the same program, one compiles it while the others wait. Files
 appear atomically. The name of a file also contains a digest of the file, so a file that was damaged
 later is never run; its program is compiled again. Because programs are executable code, the folder
 must belong to the current user, and other users must not be able to write to it.

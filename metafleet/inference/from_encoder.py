@@ -58,8 +58,8 @@ def few_shot_model(
             An item may lack modalities as long as it has at least one.
         head: one of ``HEADS``.
         head_options: options of the head, such as {"penalty": 1.0}.
-        kind_options: kind of data -> options of its decoder, such as {"audio": {"duration_s":
-            2.0}}. The option "pooling" is the pooling of the kind's encoder.
+        kind_options: kind of data -> options of its decoder; {"audio": {"duration_s": 2.0}} is an
+            example. The options of a kind may also have "pooling", the pooling of its encoder.
         prompts: for ``TEXT_HEADS``, texts in which "{}" stands for the name of a class. With (),
             the prompt is "a photo of a {}." for pictures and clips, and the name alone for other
             kinds.

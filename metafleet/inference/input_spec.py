@@ -25,7 +25,8 @@ class InputSpec:
         version: version of the decoder.
         options: options of the decoder, JSON values.
         shape: shape of one example.
-        is_inverted: whether pictures are inverted, so that ink is 1 and paper is 0.
+        is_inverted: whether pictures are inverted after they are read, so that black ink is 1 and
+            white paper is 0.
         brightness: mean value of the training pictures, in [0, 1], in the form in which the model
             gets them; None if unknown.
         is_swapped: whether ``is_inverted`` differs from the value that it had in training.

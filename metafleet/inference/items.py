@@ -76,7 +76,7 @@ def with_separator(options: ReadOptions, trained_with: str) -> ReadOptions:
 
 
 def check_invert(options: ReadOptions, specs: Mapping[str, InputSpec], needs: Needs) -> None:
-    """Raise an error if ``options.invert`` is set but the model uses no pictures.
+    """Raise an error if ``options.invert`` is not None but the model uses no pictures.
 
     Raises:
         ConfigError: the model uses no pictures; the message lists its modalities.

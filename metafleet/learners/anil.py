@@ -26,10 +26,10 @@ class Anil(MamlSteps[AnilOptions]):
     """MAML whose body stays fixed in the inner loop, so that features are reused.
 
     With theta = (theta_1, ..., theta_l) by layer, the inner loop moves only the last layer, the
-    head: theta_l <- theta_l - alpha * d L_S(theta_1, ..., theta_l) / d theta_l. The outer loop
-    learns all layers. The body therefore processes the support set only once. The features of the
-    support set are kept among the fast parameters, and the meta-gradient flows through these
-    features.
+    head: theta_l <- theta_l - alpha * d L_S(theta_1, ..., theta_l) / d theta_l. The body does not
+    change in the inner loop, so it processes the support set only once. The outer loop learns all
+    layers. The features of the support set are kept among the fast parameters, and the
+    meta-gradient flows through these features.
 
     Source: Raghu et al. 2020, arXiv:1909.09157, section 4.1; defaults from its Omniglot
     experiments.

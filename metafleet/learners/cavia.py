@@ -46,8 +46,9 @@ class CaviaOptions(MamlOptions):
 class Cavia(MamlSteps[CaviaOptions]):
     """Learn a network theta with context parameters phi; only phi adapts to an episode.
 
-    Adaptation starts at phi_0 = 0. Each of k steps computes phi_{j+1} = phi_j - alpha * grad_phi
-    L_S(phi_j, theta). The meta-gradient is d L_Q(phi_k, theta) / d theta.
+    Adaptation starts at phi_0 = 0. Each of k steps computes
+    phi_{j+1} = phi_j - alpha * grad_phi L_S(phi_j, theta). The meta-gradient is
+    d L_Q(phi_k, theta) / d theta.
 
     Source: Zintgraf et al. 2019, arXiv:1810.03642, eq. 5 and 6, algorithm 1; FiLM in section 3.2
     and Perez et al. 2018, arXiv:1709.07871.

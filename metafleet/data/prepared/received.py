@@ -34,7 +34,7 @@ def note_use(copy: Path) -> None:
 
 
 def delete_unused(data_dir: Path, *, unused_days: float) -> list[Path]:
-    """Delete copies that no run has used for ``unused_days`` days; return their folders.
+    """Delete copies last used more than ``unused_days`` days ago; return their folders.
 
     A copy that another process is receiving is left alone.
     """

@@ -1,8 +1,8 @@
 """Omniglot: 1,623 handwritten characters of 50 alphabets, drawn by 20 people each.
 
 Source: Lake, Salakhutdinov, Tenenbaum 2015, doi:10.1126/science.aab3050. Omniglot is read from the
-user's path (option ``root``). Without this option, a pinned version is downloaded to
-``<data_dir>/omniglot``.
+user's path (option ``root``). Without this option, it is read from ``<data_dir>/omniglot``, into
+which a pinned version is downloaded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
