@@ -23,7 +23,7 @@ def json_sha256(values: Any) -> str:
 def is_deep(values: Any) -> bool:
     """Return whether JSON values are nested in more than ``MOST_LEVELS`` levels.
 
-    Such values can exhaust the stack of a function that reads them.
+    A function that reads such deeply nested values can exhaust its stack.
     """
     level = [values]
     for _ in range(MOST_LEVELS):

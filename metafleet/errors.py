@@ -35,9 +35,9 @@
     ├── CheckpointError                   a checkpoint is missing, damaged or cannot be written
     └── ModelError                        a saved model is missing, damaged or cannot be written
 
-Each error takes one string, the complete message. It says what happened, with the value, what was
-expected, and what to do. (A single argument keeps every error picklable, which Celery's pool
-needs.)
+Each error takes one string, the complete message. The message says what happened, with the value,
+what was expected, and what to do. Because it has a single argument, every error can be pickled,
+which Celery's pool needs.
 """
 
 from typing import ClassVar

@@ -96,7 +96,7 @@ def pin(options: Options, data_dir: Path) -> dict[str, Any]:
 def open_source(
     options: Options, data_dir: Path, *, allowed_packages: Sequence[str] = ()
 ) -> EpisodeSource:
-    """Open the data for sampling; prepare them first if that needs no download.
+    """Open the data for sampling. If needed and possible without a download, prepare them first.
 
     Args:
         options: "name", a built-in name or "package.module:Class", and the data set's options.

@@ -41,7 +41,7 @@ class Original:
 
     Attributes:
         fingerprint: hash of the data set's contents.
-        read: a function that reads everything. It takes an empty folder for large arrays.
+        read: a function that takes an empty folder for large arrays and reads the whole data set.
     """
 
     fingerprint: str

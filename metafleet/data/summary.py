@@ -68,7 +68,7 @@ class DataSummary:
         origin: where the data come from, and how to get them.
         splits: split -> its summary; empty for computed functions.
         modalities: modality -> its summary, including modalities that are not chosen.
-        facts: further facts to print, such as versions and counts of what was left out.
+        facts: further facts to print, such as versions, and counts of items that were left out.
         nouns: three words: for one class, for several classes, and for items.
     """
 

@@ -58,7 +58,7 @@ class PretrainedEncoder(ABC):
         the last bits. The last bits depend on the machine and on the batch.
 
         Raises:
-            DataMissingError: the weights or a library are not on this machine.
+            DataMissingError: the weights are not on this machine, or a library is not installed.
             DataCorruptError: the weights are damaged.
         """
 

@@ -54,7 +54,7 @@ class ClassTexts:
             names: names of classes. Underscores, dashes and slashes become spaces.
 
         Raises:
-            ConfigError: a prompt with its name is too long for the encoder.
+            ConfigError: a prompt with a name filled in is too long for the encoder.
             DataError: features are not finite, or all 0.
             DataMissingError, DataCorruptError: the encoder's weights are missing or damaged.
         """

@@ -79,7 +79,7 @@ def encode_rows(  # noqa: PLR0913 - each is a seam
         items: decoded items, [n, *shape]. The array can be memory-mapped.
         rows: row numbers of the items to encode.
         write: called with each row's number and its features, float32 [features], in any order.
-        store: features that are already known. Newly computed features are added to it.
+        store: the store of known features. Newly computed features are added to the store.
         name: how other processes find the encoder; None to encode in this process only.
         progress: called with the number of rows that are done and the number of all rows.
 

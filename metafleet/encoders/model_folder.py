@@ -242,7 +242,7 @@ def require_bytes(encoder: str, weights_bytes: int) -> None:
     """Check that this machine has enough memory for weights and one batch.
 
     Raises:
-        DataMissingError: they do not fit into memory. Nothing was allocated.
+        DataMissingError: the weights and a batch do not fit into memory. Nothing was allocated.
     """
     needed, free = int(weights_bytes * _ROOM), free_bytes()
     if needed > free:

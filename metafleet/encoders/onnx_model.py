@@ -147,7 +147,7 @@ class OnnxModel(PretrainedEncoder):
         """Return the graph, followed by the pooling of its rows. Normalisation is not part of it.
 
         Raises:
-            ConfigError: the graph takes batches of one size only.
+            ConfigError: the graph takes only batches of one fixed size.
         """
         if self._graph_batch:
             raise ConfigError(

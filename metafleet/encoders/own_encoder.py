@@ -31,10 +31,11 @@ def import_encoders(values: Any, *, allowed_packages: Sequence[str]) -> None:
 
     Args:
         values: options as JSON values. The key "encoder" is searched for in all tables.
-        allowed_packages: packages that may be imported; if there are none, nothing is imported.
+        allowed_packages: packages that may be imported. If the list is empty, nothing is imported.
 
     Raises:
-        ConfigError: a package is not allowed or cannot be imported, or has no such class.
+        ConfigError: a package is not allowed or cannot be imported, or the package does not have
+            the class.
     """
     if not allowed_packages:
         return  # making the ``OwnEncoder`` raises the error
@@ -43,7 +44,7 @@ def import_encoders(values: Any, *, allowed_packages: Sequence[str]) -> None:
 
 
 class OwnEncoder(PretrainedEncoder):
-    """Wraps a user's encoder and checks everything it returns.
+    """Wraps a user's encoder, and checks all values that the encoder returns.
 
     Args:
         name: "package.module:Class", which names a subclass of ``PretrainedEncoder``. The class is

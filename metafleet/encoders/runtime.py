@@ -1,7 +1,7 @@
 """Load the libraries that compute features, and fix their number of threads.
 
 Each call uses one thread, and callers run several calls at the same time. The number of threads of
-a call is fixed, because the last bits of features depend on it.
+a call is fixed, because the last bits of features depend on this number.
 """
 
 import contextlib

@@ -140,7 +140,7 @@ class SentenceEncoder(PretrainedEncoder):
 
 
 class SentenceFolder(SentenceEncoder):
-    """An encoder from a folder of sentence-transformers, or from such a model on the hub.
+    """An encoder of sentence-transformers, from a folder or from a model of the hub.
 
     The encoder's identity does not include the path, so a folder can be moved.
 

@@ -1,7 +1,8 @@
 """Google's speech_embedding: 96 features of a spoken word, from a 1.6 MB model.
 
 The model is a convolutional network, trained to spot 5,000 keywords (Lin et al. 2020,
-arXiv:2002.01322). Every 80 ms it gives one row of features, computed from 775 ms of sound.
+arXiv:2002.01322). The network outputs one row of features for every 80 ms of sound. Each row is
+computed from 775 ms of sound.
 """
 
 from collections.abc import Mapping

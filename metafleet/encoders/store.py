@@ -1,4 +1,4 @@
-"""Stores features on disk by the digest of their item, so that they are not computed twice.
+"""Stores features on disk by the digest of their item, so that no features are computed twice.
 
     <folder>/rows.bin    float32 rows, concatenated
              index.bin   for each row the sha256 of its item, then 8 bytes of the row's own digest

@@ -33,7 +33,8 @@ def check_classes(
         is_ignored: a function that returns which targets to skip.
 
     Raises:
-        DataError: a target has the wrong kind or is out of range; the message gives its class.
+        DataError: a target has the wrong kind, or its class is out of range. The message gives the
+            class.
     """
     if not isinstance(n_way, int) or isinstance(n_way, bool) or not 0 <= n_way <= MOST_CLASSES:
         raise DataError(f"an episode has n_way={n_way!r}; expected 0 to {MOST_CLASSES}")

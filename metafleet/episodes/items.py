@@ -26,7 +26,7 @@ class Modality:
         gather: a function from row numbers to a new float32 tensor [len(rows), *shape]. Rows that
             lack the modality are zeros.
         present: bool [items], True for rows that have the modality; None if all rows have it. If
-            this is not None, examples also have the input ``presence_key``.
+            ``present`` is not None, examples also have the input ``presence_key``.
         is_text: whether values are texts as bytes of UTF-8, padded with zeros.
         kind: a kind of ``metafleet.data.decoding``, such as "image" or "audio"; "" if the
             modality's name is the kind.
@@ -109,9 +109,9 @@ def view_counts(modalities: Mapping[str, Modality], split: str) -> dict[str, int
 def draw_views(counts: Mapping[str, int], n_items: int, rng: CounterRng) -> dict[str, Rows]:
     """Draw a view of each item of an episode.
 
-    The draws are from a separate stream of random numbers. They go modality by modality; for each
-    modality, the support items come first and the query items second. The draws do not change which
-    classes and items an episode has.
+    The draws are from a separate stream of random numbers. For each modality in turn, a view is
+    drawn for each support item and then for each query item. The draws do not change which classes
+    and items an episode has.
 
     Args:
         counts: the result of ``view_counts``.

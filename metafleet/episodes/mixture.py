@@ -26,7 +26,7 @@ class MixturePart:
     Attributes:
         label: the data set's name in the mixture.
         source: the source of its episodes.
-        weight: how many episodes this part supplies before the next part takes its turn, >= 1.
+        weight: number of episodes that this part supplies before the next part's turn, >= 1.
         names: a modality's name in the data set -> its name in the mixture, for modalities whose
             two names differ.
     """

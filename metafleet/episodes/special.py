@@ -3,14 +3,14 @@
 Items are sorted by class. The order of draws is part of the format. The order begins like that of
 ordinary episodes (``metafleet.episodes.classes``):
 
-1. ``n_way`` different classes, ``rng.sample``, from those that can fill the episode;
-2. with uneven shots, the number of examples of each class (``drawing.uneven_shots``);
-3. the items of each drawn class in turn (``drawing.draw_items``);
-4. with a missing rate, the modalities of each support example, then those of each query example
-   (``masking.drop_modalities``).
+1. ``rng.sample`` draws ``n_way`` different classes from the classes that can fill the episode; 2.
+with uneven shots, ``drawing.uneven_shots`` draws the number of support examples of each class; 3.
+for each drawn class in turn, ``drawing.draw_items`` draws the items; 4. with a missing rate,
+``masking.drop_modalities`` draws the modalities that each support example shows, and then the
+modalities that each query example shows.
 
-If an episode differs from an ordinary one only by its missing rate, it therefore has the same items
-as the ordinary episode at its address.
+Suppose that an episode differs from an ordinary one only by its missing rate. Its items are then
+the same as those of the ordinary episode at the same address.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -140,7 +140,7 @@ class AdaptedModel:
         Raises:
             DataError: a modality is missing or unknown, or a tensor does not have the form that
                 inputs had in training.
-            ModelError: the model's files do not belong together.
+            ModelError: the model's files do not belong to one model.
         """
         if not torch.compiler.is_exporting():  # a graph cannot depend on the values of its inputs
             check_inputs(self.learned.blueprint.problem, self.needs, inputs)
@@ -187,7 +187,7 @@ class AdaptedModel:
         Raises:
             DataError: an item is broken, or lacks a modality that the model needs.
             NumericsError: an output is not finite.
-            ModelError: the model's files do not belong together.
+            ModelError: the model's files do not belong to one model.
             ConfigError: ``options.invert`` is set but the model uses no pictures, or ``coverage``
                 is out of range.
         """

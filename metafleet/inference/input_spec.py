@@ -230,7 +230,7 @@ class InputSpec:
         """Parse the values that ``to_json`` returned. If the decoder is a user's, import it.
 
         Raises:
-            ModelError: the values are damaged, or another version of the decoder wrote them.
+            ModelError: the values are damaged, or were written by another version of the decoder.
             ConfigError: an option is wrong, or a package is not allowed.
         """
         found = parse_record(cls, values, where=f"input {modality!r}", error=ModelError)

@@ -53,7 +53,7 @@ _SEVERAL = (
 
 @dataclass(frozen=True, slots=True)
 class LearnedModel:
-    """A meta-learned state with everything that is needed to adapt it. It is immutable.
+    """A meta-learned state and all that is needed to adapt it. The object is immutable.
 
     Attributes:
         learned: state, learner, blueprint and origin.
@@ -237,8 +237,7 @@ class LearnedModel:
         Args:
             support: inputs as in training; targets are indices into ``classes``, or values.
             classes: class -> number of its examples, in order; {} in regression.
-            needs: the modalities that items must have. By default they are determined
-                automatically.
+            needs: the modalities that items must have. By default, ``find_needs`` determines them.
 
         Raises:
             DataError: the tensors do not have the form that inputs and targets had in training.

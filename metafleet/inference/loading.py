@@ -52,7 +52,7 @@ def adapt(
     """Learn the classes of a folder of labelled examples; see ``LearnedModel.adapt``.
 
     Args:
-        base: a model or its folder. If it is already adapted, its classes are discarded.
+        base: a model or its folder. If the model is already adapted, its classes are discarded.
         support: the folder, manifest, or table of points.
         options: how to read a folder.
         allowed_packages: as in ``load_model``.

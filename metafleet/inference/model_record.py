@@ -18,7 +18,7 @@ class Figure:
     Attributes:
         name: name of the metric: "accuracy" or "mean average precision", in [0, 1], or "loss".
         value: the mean.
-        ci95: half-width of the mean's 95 % confidence interval.
+        ci95: half of the width of the mean's 95 % confidence interval.
     """
 
     name: str

@@ -21,7 +21,8 @@ class Prediction:
         item: the item's file or row, such as "photos/a.png" or "metadata.csv:17".
         label: the most likely class.
         probability: probability of ``label``, in (0, 1].
-        probabilities: class -> probability, in the model's order of classes. They sum to 1.
+        probabilities: class -> probability, in the model's order of classes. The probabilities sum
+            to 1.
         given: the class that the folder gives the item; "" if the folder gives no class.
         doubt: the uncertainty about the item, if it was requested.
     """

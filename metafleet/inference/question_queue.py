@@ -1,4 +1,4 @@
-"""A table of doubtful items, in which a person fills in the labels.
+"""A table of items whose predictions are doubtful. A person fills in the labels of the items.
 
     item,guess,probability,labels,unknown,label,folder
     cat/7.png,cat,0.41,cat | dog,no,,/home/me/photos

@@ -55,7 +55,8 @@ class Content:
         encoders: modality -> identity of the encoder, for arrays that hold features.
         views: modality -> features [items, views - 1, features] of views 1, 2, ... of the items.
             View 0 is in ``arrays``.
-        rows: the rows of arrays and masks to store, in this order; None for all rows.
+        rows: the row numbers of the arrays and masks to store, in the order of storing; None for
+            all rows.
         splits: split -> its classes in order, if the preparation chooses the splits.
         recipe: a description, as JSON values, of how the data were made. The description does not
             name the source of the data; see ``find_by_recipe``.
@@ -83,9 +84,9 @@ class Content:
 
 
 def find_or_prepare(folder: Path, make: Callable[[], Content]) -> PreparedData:
-    """Open ``folder``, or fill it with the result of ``make``; safe in concurrent processes.
+    """Open ``folder``; if it does not exist, fill it with the result of ``make``.
 
-    A damaged folder is rebuilt.
+    A damaged folder is built again. Several processes may call this function at the same time.
 
     Raises:
         DataError: the folder cannot be written.

@@ -76,9 +76,10 @@ class ConceptsOptions:
     Attributes:
         modalities: one or more of "image" [3, side, side], "text" (bytes or features), "audio"
             (log-mel [40, 74] of the first 1.5 s) and "video" [8, 3, side, side].
-        classes: "concept" makes each concept a class. Its items are *renderings*: the concept in
-            one language and as one vendor's picture. "subgroup" makes each of Unicode's subgroups,
-            such as animal-bird, a class. Its items are concepts.
+        classes: "concept" makes each concept a class. The items of such a class are *renderings*:
+            the concept in one language and as one vendor's picture. "subgroup" makes each of
+            Unicode's subgroups, such as animal-bird, a class. The items of such a class are
+            concepts.
         vendors: vendors of the pictures. With subgroups, the picture is from the first vendor that
             has the concept.
         languages: languages of texts and sounds. The first rendering of each concept has the first

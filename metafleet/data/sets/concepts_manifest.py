@@ -24,7 +24,8 @@ class Concept:
     Attributes:
         name: name of the concept, such as "alarmclock".
         split: split of the concept, such as "meta_train".
-        subgroup, category: Unicode's subgroup and group, such as "time" in "Travel & Places".
+        subgroup, category: Unicode's subgroup, such as "time", and the group of the subgroup, such
+            as "Travel & Places".
         images: vendor -> path of the picture in the manifest's folder.
         texts: language -> name of the thing.
         sounds: language -> path of the sound.
@@ -71,7 +72,7 @@ def read_manifest(path: Path) -> list[Concept]:
     """Return the concepts in the table, sorted by name.
 
     Raises:
-        DataCorruptError: the file is not such a table, or names files outside its folder.
+        DataCorruptError: the file is not a table of concepts, or it names files outside its folder.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:

@@ -2,9 +2,9 @@
 
 Source: Jackson et al., doi:10.5281/zenodo.1342401. A class is a digit, spoken by all speakers of a
 split. The digits are the same in every split, but the speakers differ. Meta-testing shows whether a
-model can learn a digit from one unseen speaker and recognise it when another speaks it. If
-``digits`` is set, each recording is paired with a written digit of MNIST. The recording and the
-written digit have the same class but are otherwise independent.
+model can learn a digit from some recordings of unseen speakers and recognise the digit in other
+recordings of unseen speakers. If ``digits`` is set, each recording is paired with a written digit
+of MNIST. The recording and the written digit have the same class but are otherwise independent.
 """
 
 import hashlib

@@ -1,12 +1,12 @@
 """Choose the characters that are classes, find their scripts, and remove look-alikes.
 
-Latin A, Greek Alpha and Cyrillic A look the same. No learner could tell two such classes of one
-split apart, and a test class that looks like a training class is not unseen. Of two look-alikes,
-only the first is kept. Characters are ordered by their splits (meta_train, meta_val, meta_test)
-and, within a split, by their code points. Two characters are look-alikes if, in at least half of
-the font faces that draw both, the correlation of their rasters exceeds a threshold. For characters
-of different splits, the threshold is 0.97. Within a split it is 0.99, so that a letter with an
-accent remains distinct from the letter without one.
+Latin A, Greek Alpha and Cyrillic A look the same. If one split had two such classes, no learner
+could tell them apart. If a test class looked like a training class, the test class would not be
+unseen. Of two look-alikes, only the first is kept. Characters are ordered by their splits
+(meta_train, meta_val, meta_test) and, within a split, by their code points. Two characters are
+look-alikes if, in at least half of the font faces that draw both, the correlation of their rasters
+exceeds a threshold. For characters of different splits, the threshold is 0.97. Within a split it is
+0.99, so that a letter with an accent remains distinct from the letter without one.
 """
 
 import unicodedata

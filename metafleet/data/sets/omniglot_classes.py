@@ -1,4 +1,4 @@
-"""The 1,623 characters of Omniglot in canonical order, and the named splits over them.
+"""The 1,623 characters of Omniglot in canonical order, and their named splits.
 
 In canonical order, the background set comes before the evaluation set. Within each set, alphabets
 and then characters are sorted by name. A character is named "Alphabet/characterNN", with NN

@@ -20,7 +20,7 @@ def decode_png(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.ui
     """Convert a PNG of 105x105 pixels with black ink to an array [28, 28] in which ink is 255.
 
     Raises:
-        DataCorruptError: the bytes are not such a PNG.
+        DataCorruptError: the bytes are not a PNG of this form.
     """
     try:
         from PIL import Image  # noqa: PLC0415 - only reading PNGs needs the decoder

@@ -1,8 +1,8 @@
 """Read Omniglot from any of its formats on disk.
 
 - **members**: the official PNGs (105x105, ink black) and stroke texts, in the zips or in unpacked
-  folders, such as torchvision's ``omniglot-py``. A PNG is inverted to ink 255 and then averaged to
-  28x28 (Pillow's BOX filter).
+  folders, such as torchvision's ``omniglot-py``. A PNG is inverted, so that ink is 255, and then
+  averaged to 28x28 pixels (Pillow's BOX filter).
 - **npz**: ``omniglot_28x28_strokes64.npz``, which has strokes, and pixels equal to those computed
   from the PNGs.
 """
@@ -38,11 +38,12 @@ Readers = Mapping[Drawing, Callable[[], bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Drawings:
-    """All drawings of Omniglot. Characters are in canonical order, each with its drawers 1 to 20.
+    """All drawings of Omniglot, by character in canonical order and then by drawer, 1 to 20.
 
     Attributes:
         images: [32460, 28, 28] uint8, ink 255.
-        strokes: [32460, 64, 3] float16, all zeros where missing; None if they were not read.
+        strokes: [32460, 64, 3] float16. Drawings without strokes are zeros. None if strokes were
+            not read.
     """
 
     images: npt.NDArray[np.uint8]
