@@ -36,8 +36,8 @@
     └── ModelError                        a saved model is missing, damaged or cannot be written
 
 Each error takes one string, the complete message. The message says what happened, with the value,
-what was expected, and what to do. Because it has a single argument, every error can be pickled,
-which Celery's pool needs.
+what was expected, and what to do. An error with a single argument can be pickled, which Celery's
+pool needs.
 """
 
 from typing import ClassVar

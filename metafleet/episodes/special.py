@@ -3,11 +3,11 @@
 Items are sorted by class. The order of draws is part of the format. The order begins like that of
 ordinary episodes (``metafleet.episodes.classes``):
 
-1. ``rng.sample`` draws ``n_way`` different classes from the classes that can fill the episode; 2.
-with uneven shots, ``drawing.uneven_shots`` draws the number of support examples of each class; 3.
-for each drawn class in turn, ``drawing.draw_items`` draws the items; 4. with a missing rate,
-``masking.drop_modalities`` draws the modalities that each support example shows, and then the
-modalities that each query example shows.
+1. ``rng.sample`` draws ``n_way`` different classes from the classes that can fill the episode.
+2. With uneven shots, ``drawing.uneven_shots`` draws the number of support examples of each class.
+3. For each drawn class in turn, ``drawing.draw_items`` draws the items.
+4. With a missing rate, ``masking.drop_modalities`` draws the modalities that each support example
+   shows, and then the modalities that each query example shows.
 
 Suppose that an episode differs from an ordinary one only by its missing rate. Its items are then
 the same as those of the ordinary episode at the same address.
