@@ -33,7 +33,7 @@ class Differentiate(Protocol):
         """Return the gradients (zeros for parameters the loss does not use), the loss and aux.
 
         Args:
-            function: params -> (loss, aux).
+            function: a function that takes ``params`` and returns (loss, aux).
             params: the tensors to differentiate with respect to.
             notes: the notes to which ``function`` may add.
             create_graph: whether the gradients themselves will be differentiated.
@@ -144,10 +144,10 @@ class EpisodeContext:
         *,
         create_graph: bool,
     ) -> tuple[Params, Tensor, Any]:
-        """Like ``grad``, for a function that returns (loss, aux); return aux as well.
+        """Return gradient, loss and aux, as ``grad`` does, for a function that returns (loss, aux).
 
-        ``aux`` is a tensor, or tuples, lists and dicts of tensors. Apart from the loss, the
-        function must not return or store any tensor outside ``aux``.
+        ``aux`` is a tensor, or a structure of tuples, lists and dicts of tensors. The function must
+        return every tensor except the loss in ``aux``, and must not store a tensor elsewhere.
         """
         return self.differentiate(function, params, self.notes, create_graph=create_graph)
 

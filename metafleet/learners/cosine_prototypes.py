@@ -15,8 +15,8 @@ class CosinePrototypes(FrozenHead[HeadOptions]):
 
     Let u(x) = (f(x) - centre) / |f(x) - centre|. The prototype of a class is the sum of u(x) over
     its support examples, scaled to length 1. The logits are cosines divided by the temperature.
-    With several modalities, the cosine is the mean over the modalities that query and class both
-    have, or 0 if they share none.
+    With several modalities, one cosine is computed for each modality that both the query and the
+    class have, and the mean of these cosines is used. If they share no modality, the mean is 0.
 
     Source: Wang et al. 2019, arXiv:1911.04623, section 3 (CL2N); Gidaris and Komodakis 2018,
     arXiv:1804.09458, eq. 5 (cosine and temperature).

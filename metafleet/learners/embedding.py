@@ -20,9 +20,9 @@ def embed_episode(
 ) -> tuple[Tensor, Tensor]:
     """Return the embeddings of the support set, [n_support, d], and of ``inputs``, [n, d].
 
-    Both are embedded in one batch, as in the code of Snell et al. 2017, because distances between
-    them are meaningful only if both are normalised in the same way. With batch norm "support", the
-    support set's statistics normalise both.
+    The support set and ``inputs`` are embedded in one batch, as in the code of Snell et al. 2017.
+    Distances between their embeddings are meaningful only if both are normalised in the same way.
+    With batch norm "support", the statistics of the support set normalise both.
 
     Args:
         model: a network without a head.

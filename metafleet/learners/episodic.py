@@ -1,8 +1,8 @@
 """The base of learners whose episode is a pure function of their state.
 
-A subclass defines what an episode computes. How it is computed (one at a time, mapped over many
-episodes, traced, in constant memory) is up to the executor, which passes an ``EpisodeContext``. For
-an example see docs/how-to/learners.md.
+A subclass defines what an episode computes. The executor decides how episodes are computed: one at
+a time, mapped over many episodes, traced, or in constant memory. The executor passes an
+``EpisodeContext`` to the learner. For an example see docs/how-to/learners.md.
 """
 
 from abc import ABC, abstractmethod
@@ -44,18 +44,18 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
     """Base class of learners that implement ``Learner`` by a pure function of one episode.
 
     Subclasses must implement ``query_outputs``. They may override ``objective``, the function that
-    is differentiated (by default the mean loss of the query outputs), and ``meta_gradient``, if the
-    meta-gradient is not a derivative. The results of these methods must depend only on their
-    arguments. The methods keep no state, use no global generator, write nothing in place, and do
-    not branch on tensor values.
+    is differentiated. By default, ``objective`` is the mean loss of the query outputs. If the
+    meta-gradient is not a derivative, they override ``meta_gradient``. The results of these methods
+    must depend only on their arguments. The methods must keep no state, use no global generator,
+    write nothing in place, and not branch on tensor values.
 
     Attributes:
         Options: the learner's options, a frozen dataclass.
         is_traceable: False for a learner that branches on tensor values. Its episodes are always
             computed one at a time, by autograd.
         takes_several_labels: True for a learner that supports items with several labels, whose
-            targets are [n, n_way] of 0 and 1. Such a learner uses targets only in its loss, or
-            handles these targets itself.
+            targets are [n, n_way] of 0 and 1. Such a learner either uses targets only in its loss,
+            or has its own code for targets of this shape.
 
     Args:
         options: an instance of ``Options``.
@@ -75,7 +75,7 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
 
     @classmethod
     def build(cls, options: OptionsT, problem: Problem, make_model: ModelFactory) -> Self:
-        """Make the model; its head needs the same number of outputs in all splits.
+        """Make the model, with a head that has the same number of outputs in all splits.
 
         Raises:
             ConfigError: the options do not fit the data.
@@ -132,32 +132,32 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
     def variant(self, step: int) -> str:
         """Return a name for the computation that meta-training does in outer step ``step``.
 
-        Override this if the computation itself changes with the step, for example if the first
-        steps are first order. Each further name can cost one more compilation. ``context.variant``
-        holds the name.
+        Override this method if the computation itself changes with the step, for example if the
+        first steps are first order. Each additional name can cost one more compilation. The
+        method's result is available as ``context.variant``.
         """
         return ""
 
     def schedule(self, step: int) -> Params:
         """Return numbers that change with the outer step, as small float32 tensors on the CPU.
 
-        ``context.schedule`` holds them, in meta-training only.
+        In meta-training, the numbers are available as ``context.schedule``.
         """
         return {}
 
     def draw(self, rng: CounterRng, n_support: int, n_query: int) -> Params:
-        """Draw an episode's random numbers; ``context.drawn`` holds them.
+        """Draw an episode's random numbers, which are then available as ``context.drawn``.
 
-        The shapes of the numbers must depend only on the arguments. Every prediction gets the same
-        ``rng``.
+        The shapes of the numbers must depend only on the arguments. All predictions from one
+        adaptation get the same ``rng``.
         """
         return {}
 
     def check_support(self, support: ExampleSet, n_way: int) -> None:
-        """Check that the learner can adapt to a support set. May read tensor values.
+        """Check that the learner can adapt to a support set. The check may read tensor values.
 
         Raises:
-            DataError: the learner cannot adapt to it; the message gives the reason.
+            DataError: the learner cannot adapt to the support set; the message gives the reason.
         """
 
     def remember(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
@@ -191,7 +191,7 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         """Check that the learner supports a batch norm mode.
 
         Raises:
-            ConfigError: the learner does not support it; the message names the mode.
+            ConfigError: the learner does not support the mode; the message names the mode.
         """
         if mode == "per_step":
             raise ConfigError(
@@ -242,8 +242,9 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         """Adapt to ``support`` once, for any number of predictions.
 
         Args:
-            state: the trained state; must not be changed afterwards.
-            support: the support set; must not be changed afterwards if ``remember`` returns it.
+            state: the trained state. The caller must not change it afterwards.
+            support: the support set. If ``remember`` returns it, the caller must not change it
+                afterwards.
             n_way: number of classes; 0 for regression.
             seed: seed for ``draw``.
 
@@ -269,10 +270,10 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         *,
         seed: int = 0,
     ) -> Tensor:
-        """Predict ``inputs`` from the memory that ``adapt`` made with this state, n_way and seed.
+        """Predict ``inputs`` from the result of ``adapt`` for the same state, n_way and seed.
 
-        Outputs may differ from those of ``predict`` by rounding, because sums are grouped
-        differently when the support set is not part of the computation.
+        Outputs may differ from those of ``predict`` by rounding. The support set is not part of
+        this computation, so sums are grouped differently.
 
         Raises:
             NumericsError: a support loss is not finite.

@@ -1,8 +1,8 @@
 """The base of heads: learners without parameters of their own, which classify features.
 
-Heads subtract a centre from features and then compare their directions. With the model ``raw``, the
-features are those of a pretrained encoder, or the data themselves. With another model, they are the
-model's embeddings.
+A head subtracts a centre from the features, and then compares the directions of the differences.
+With the model ``raw``, the features are the data, which may be the features of a pretrained
+encoder. With another model, the features are the model's embeddings.
 """
 
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ class HeadOptions:
 
     Attributes:
         centre: the vector that is subtracted from features. "training" is the mean of the features
-            in training episodes; if nothing was trained, it is the same as "support". "support" is
-            the mean of the support set's class means, which exists for any number of examples.
-            "none" subtracts nothing.
+            in training episodes. For a modality that no training example had, "training" is the
+            same as "support". "support" is the mean of the class means of the support set. "none"
+            subtracts nothing.
         temperature: number by which logits are divided, > 0.
     """
 

@@ -55,10 +55,10 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
     Attributes:
         still: names of fast parameters that inner steps do not move, for example features that are
             computed once.
-        takes_losses: True for a learner whose inner steps need only the losses of the model's own
-            parameters. A training loop can then compute the losses and pass them to the learner.
-            Each class must set this.
-        least_steps: the fewest inner steps after which a task has a meta-gradient.
+        takes_losses: True for a learner whose inner steps need only losses and their gradients with
+            respect to the model's own parameters. A training loop can then compute the losses and
+            pass them to the learner. Each class must set this attribute.
+        least_steps: the minimum number of inner steps that a task needs to have a meta-gradient.
     """
 
     still: ClassVar[frozenset[str]] = frozenset()
@@ -133,11 +133,12 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
     def moved(
         self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
     ) -> Params:
-        """Return the fast parameters after inner step ``index``, given their ``grads``.
+        """Return the fast parameters after inner step ``index``.
 
         Args:
             params: parameters of the state.
-            fast: the parameters that move; from the second step on, also the optimiser's moments.
+            fast: the parameters that move. From the second step on, these include the optimiser's
+                moments.
             grads: a gradient for each parameter that moves.
             index: index of the step, from 0.
         """
@@ -160,8 +161,8 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
             params: parameters of the state, as leaves of the autograd graph. The method ``moved``
                 has computed ``fast`` from them, with gradients treated as constants.
             fast: adapted parameters.
-            grads: gradient of the query loss for each of the model's parameters, computed at the
-                adapted values for the parameters in ``fast``.
+            grads: gradient of the query loss with respect to each of the model's parameters. It is
+                computed at the adapted values of the parameters that ``fast`` holds.
         """
         with torch.enable_grad():
             total = dot(fast, grads)

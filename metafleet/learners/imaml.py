@@ -44,12 +44,13 @@ class ImamlOptions(MamlOptions):
 
 
 class Imaml(MamlSteps[ImamlOptions]):
-    """Learn an initialisation theta, near which each episode solves a regularised problem.
+    """Learn an initialisation theta. Each episode solves a problem with a penalty around theta.
 
-    Gradient steps find the solution phi = argmin L_S(phi) + lambda / 2 |phi - theta|^2 for the
-    support loss L_S. Conjugate gradients find the meta-gradient (I + H / lambda)^-1 grad L_Q(phi)
-    of the query loss L_Q, where H is the Hessian of L_S at phi. Memory does not grow with the
-    number of inner steps.
+    L_S is the loss on the support set, and L_Q is the loss on the query set. Gradient steps
+    approximate the solution phi = argmin L_S(phi) + lambda / 2 |phi - theta|^2. The meta-gradient
+    is (I + H / lambda)^-1 grad L_Q(phi), where H is the Hessian of L_S at phi. The method of
+    conjugate gradients approximates this product. The memory that an episode needs does not grow
+    with the number of inner steps.
 
     Source: Rajeswaran et al. 2019, arXiv:1909.04630, eq. 3 and 6, algorithms 1 and 2; defaults from
     the authors' Omniglot experiments.

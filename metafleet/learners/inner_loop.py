@@ -24,9 +24,9 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
 
     A subclass implements ``n_steps`` and ``inner_step``, and optionally overrides ``start``,
     ``outputs`` and ``step_weights``. Fast parameters are named tensors: all or some of the model's
-    parameters, or tensors that the learner adds. An episode calls start, then inner_step 0, 1, ...,
-    then outputs. ``context.normalise`` is the support set's batch norm during the steps and the
-    query set's afterwards.
+    parameters, or tensors that the learner adds. An episode calls ``start``, then ``inner_step``
+    for the steps 0, 1, ..., and then ``outputs``. During the inner steps, ``context.normalise`` is
+    the batch norm of the support set. Afterwards, it is the batch norm of the query set.
 
     Attributes:
         reads_targets: True for a learner that uses targets for more than the loss. For such a
@@ -67,7 +67,8 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
     def step_weights(self, context: EpisodeContext) -> Tensor | None:
         """Return the weight of the query loss after each inner step, [n_steps].
 
-        None means that only the loss after the last step counts. Called in meta-training only.
+        None means that only the loss after the last step counts. This method is called in
+        meta-training only.
         """
         return None
 

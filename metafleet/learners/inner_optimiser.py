@@ -33,8 +33,9 @@ class InnerOptimiserOptions:
         inner_momentum: momentum, or Adam's beta1, in [0, 1). None for 0.9.
         inner_beta2: Adam's beta2, in [0, 1). None for 0.999.
         inner_epsilon: Adam's epsilon, added to the root of the second moment, > 0. None for 1e-8.
-        inner_weight_decay: weight decay, >= 0, added to the gradient as an L2 penalty; "adamw"
-            shrinks the parameters instead.
+        inner_weight_decay: weight decay, >= 0. "adamw" shrinks the parameters by it. All other
+            optimisers add the product of weight decay and parameter to the gradient, which is an L2
+            penalty.
     """
 
     inner_optimiser: Literal["sgd", "momentum", "nesterov", "adam", "adamw"] = "sgd"
@@ -106,11 +107,12 @@ class InnerOptimiser:
         """Return the weights and moments after step ``index``, counted from 0.
 
         Args:
-            fast: the weights; from the second step on, also the moments that the last step
-                returned.
+            fast: the weights. From the second step on, this includes the moments that the previous
+                step returned.
             grads: a gradient for each weight.
             index: index of the step.
-            rate: name -> step size, a number or a tensor of the weight's shape.
+            rate: a function from the name of a weight to its step size, which is a number or a
+                tensor of the weight's shape.
         """
         moments = parted(fast, _MOMENT)
         moved: Params = {}

@@ -55,7 +55,7 @@ LinearT = TypeVar("LinearT", bound=HeadOptions)
 class LinearHead(FrozenHead[LinearT], Generic[LinearT]):
     """A linear map of features that are centred and scaled to length 1, fitted in float64.
 
-    The logits are u(x) W divided by the temperature, with u(x) as in ``CosinePrototypes``.
+    The logits are u(x) W divided by the temperature. ``CosinePrototypes`` defines u(x).
     """
 
     @abstractmethod
@@ -100,9 +100,10 @@ class Ridge(LinearHead[RidgeOptions]):
 class Logistic(LinearHead[LogisticOptions]):
     """Fit logistic regression, each class against the rest, by Newton's method.
 
-    For each class, w minimises the sum of log(1 + exp(-y u(x) w)) over the support examples, plus
-    lambda / 2 |w|^2, where y is +1 for examples of the class and -1 for the others. The learner
-    ``r2d2`` with ``head = "logistic"`` does the same with a learned lambda.
+    For each class, the fit minimises the sum of log(1 + exp(-y u(x) w)) over the support examples,
+    plus lambda / 2 |w|^2. Here w is the weight vector of the class, and y is +1 for examples of the
+    class and -1 for all other examples. The learner ``r2d2`` with ``head = "logistic"`` does the
+    same with a learned lambda.
 
     Source: Bertinetto et al. 2019, arXiv:1805.08136, eq. 8 to 10.
     """
