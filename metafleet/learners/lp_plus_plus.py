@@ -24,8 +24,8 @@ class LpPlusPlusOptions:
         steps: number of steps on the prototypes w, >= 0. With 0, the weights stay at their
             initial values.
         text_every: number of steps on w for each step on the multipliers alpha, >= 1.
-        text_init: initial multiplier of the names, per unit of the mean cosine between examples
-            and the names of their classes, > 0. The authors' code uses 250.
+        text_init: number > 0. The initial multiplier of the names is this number times the mean
+            cosine between examples and the names of their classes. The authors' code uses 250.
     """
 
     steps: int = 300
@@ -42,9 +42,10 @@ class LpPlusPlusOptions:
 class LpPlusPlus(TextHead[LpPlusPlusOptions]):
     """Fit logistic regression with the logits f(x) (w_k + alpha_k t_k).
 
-    f(x) and t_k have length 1: they are the features of an item and of the name of class k. The
-    prototypes w_k and the multipliers alpha_k minimise the mean cross-entropy of the support set by
-    block coordinate Majorize-Minimize, see ``blended_weights``. There is no step size to choose.
+    Here f(x) are the features of an item x, and t_k are the features of the name of class k. Both
+    have length 1. The method of block coordinate Majorize-Minimize (see ``blended_weights``)
+    chooses the prototypes w_k and the multipliers alpha_k. It reduces the mean cross-entropy of the
+    support set, and needs no step size.
 
     Source: Huang et al. 2024, arXiv:2404.02285, section 3.
     """
@@ -77,15 +78,17 @@ def blended_weights(
     examples of class k. All alpha_k start at the same number: ``text_init`` times the mean over the
     classes of c_k, but at least 0. Here c_k is the mean of f(x) t_k over the examples of class k.
 
-    One block is all w_k, the other is all alpha_k. A step on a block minimises a quadratic
-    majorant, so it is a gradient step of size 1 / L. Because p (1 - p) <= 1/4 for a probability p,
-    the gradients with respect to one w_k and one alpha_k have Lipschitz constants of at most
+    One block consists of all w_k. The other block consists of all alpha_k. A step on a block
+    minimises a quadratic upper bound of the loss, so it is a gradient step of size 1 / L. Because p
+    (1 - p) <= 1/4 for a probability p, the gradients with respect to one w_k and one alpha_k have
+    Lipschitz constants of at most
 
         L_w     = lambda_max(F^T F) / (4 N)
         L_alpha = max_k sum_i (f_i t_k)^2 / (4 N)
 
-    All classes take their steps at once. The Lipschitz constant of a whole block is at most 2 L,
-    and for this constant a step of size 1 / L never increases the loss.
+    A step changes all classes at once. The gradient with respect to a whole block has a Lipschitz
+    constant of at most 2 L. With this Lipschitz constant, a step of size 1 / L never increases the
+    loss.
 
     Args:
         features: F [N, d], rows of length 1.
@@ -93,8 +96,9 @@ def blended_weights(
         texts: t [n_way, d], rows of length 1.
         options: the numbers of steps, and the initial multiplier.
 
-    Source: Huang et al. 2024, arXiv:2404.02285, section 3; the mean over the classes in the initial
-    alpha is from the authors' code. Unlike that code, there is neither momentum nor a bias.
+    Source: Huang et al. 2024, arXiv:2404.02285, section 3. The mean over the classes in the initial
+    alpha is from the authors' code. The authors' code also has momentum and a bias, which this
+    function omits.
     """
     similar = features @ texts.T  # [N, n_way]
     own = (classes * similar).sum(dim=0) / classes.sum(dim=0)

@@ -21,7 +21,7 @@ class MamlOptions(StepOptions):
         inner_lr: step size alpha of the adaptation, > 0.
         inner_steps: gradient steps of the adaptation in meta-training, >= 1.
         inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``.
-        first_order: drop second derivatives (FOMAML).
+        first_order: whether to drop second derivatives (FOMAML).
     """
 
     first_order: bool = False
@@ -48,10 +48,11 @@ class MamlSteps(GradientSteps[OptionsT], Generic[OptionsT]):
 class Maml(MamlSteps[MamlOptions]):
     """Learn an initialisation theta from which a few gradient steps fit an episode.
 
-    Adaptation to the support set S: theta_0 = theta, theta_{j+1} = theta_j - alpha * grad
-    L_S(theta_j). The meta-gradient on the query set Q is d L_Q(theta_k) / d theta. With
-    ``first_order``, it is d L_Q(theta_k) / d theta_k instead. In the code, the update is the last
-    line of ``GradientSteps.moved``, a step is ``GradientSteps.inner_step``, the loop of steps is
+    Adaptation to the support set S takes the steps theta_{j+1} = theta_j - alpha * grad
+    L_S(theta_j), from theta_0 = theta. After k steps, the adapted parameters are theta_k. The
+    meta-gradient on the query set Q is d L_Q(theta_k) / d theta. With ``first_order``, it is d
+    L_Q(theta_k) / d theta_k instead. In the code, the update is the last line of
+    ``GradientSteps.moved``, a step is ``GradientSteps.inner_step``, the loop of steps is
     ``InnerLoopLearner.adapted``, and the meta-gradient is ``EpisodicLearner.meta_gradient``.
 
     Source: Finn et al. 2017, arXiv:1703.03400, eq. 1 and algorithms 2 and 3; first order in

@@ -25,13 +25,14 @@ class MamlPlusPlusOptions(MamlOptions):
     Attributes:
         inner_lr: initial value of every learned step size, > 0.
         inner_steps: gradient steps of the adaptation in meta-training, >= 1.
-        inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``. Additional steps
-            use the step sizes and batch norm of the last meta-training step.
-        first_order: drop second derivatives in all epochs.
+        inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``. Steps after the
+            first ``inner_steps`` use the step sizes and batch norm of inner step number
+            ``inner_steps``.
+        first_order: whether to drop second derivatives in all epochs.
         epoch_steps: number of outer steps in an epoch of the paper, >= 1.
-        multi_step_epochs: number of epochs, from the first, in which the query loss after every
-            inner step counts, >= 0.
-        first_order_epochs: number of epochs, from the first, that drop second derivatives, >= 0.
+        multi_step_epochs: number of epochs at the start in which the query loss after every inner
+            step counts, >= 0.
+        first_order_epochs: number of epochs at the start that drop second derivatives, >= 0.
     """
 
     inner_lr: float = 0.1
@@ -54,17 +55,19 @@ class MamlPlusPlus(MamlSteps[MamlPlusPlusOptions]):
     - LSLR: theta_{j+1} = theta_j - alpha_{l,j} * grad L_S(theta_j), with a learned step size for
       each parameter l and inner step j. In the state, the step sizes of parameter "x" are named
       "rate.x", [K].
-    - MSL: in the first E epochs, the objective is the sum over the K inner steps j of
-      v_j * L_Q(theta_{j+1}). In epoch e, v_j = max(1/K - e / (K E), 0.03 / K) for j < K - 1, and
-      v_{K-1} is such that all v_j sum to 1. In later epochs, the objective is L_Q(theta_K).
-    - DA: the first epochs are first order, and later epochs are second order.
+    - MSL: in the first E epochs, the objective is the sum over the K inner steps j of v_j *
+      L_Q(theta_{j+1}). In epoch e, v_j = max(1/K - e / (K E), 0.03 / K) for j < K - 1. The last
+      weight, v_{K-1}, makes the sum of all v_j 1. After the first E epochs, the objective is
+      L_Q(theta_K).
+    - DA: the first ``first_order_epochs`` epochs are first order. Later epochs are second order.
     - BNRS: the model's batch norm "per_step" keeps running statistics for each inner step.
-    - BNWB: batch norm's scale and shift are learned for each inner step, [K, c] in the state;
-      inner steps do not adapt them.
+    - BNWB: a scale and a shift of batch norm are learned for each inner step, [K, c] in the state.
+      Inner steps do not adapt them.
     - CA, cosine annealing of the outer learning rate, is ``outer.schedule = "cosine"``.
 
     Source: Antoniou et al. 2019, arXiv:1810.09502, section 4. Two details follow the authors' code:
-    the weights v_j, and the query set's batch norm, which is that of the preceding inner step.
+    the weights v_j, and the batch norm of the query set. The query set uses the batch norm of the
+    last inner step before it.
     """
 
     name: ClassVar[str] = "maml_plus_plus"

@@ -27,8 +27,8 @@ class MannOptions:
         slots: rows of the memory, > ``reads``.
         width: numbers in a row, >= 1.
         reads: number of read heads, >= 1.
-        key_strength: factor for the cosines when memory is read, > 0. The paper uses 1, but then
-            each head reads a little of every row during much of the training.
+        key_strength: factor for the cosines when memory is read, > 0. The paper uses 1. With the
+            factor 1, each head reads a little of every row during much of the training.
         usage_decay: gamma, the share of a slot's usage that remains after a step, in [0, 1).
     """
 
@@ -70,15 +70,16 @@ class Memory(NamedTuple):
 class Mann(SequenceLearner[MannOptions]):
     """An LSTM that writes its inputs to a memory and reads the memory by similarity.
 
-    Step t gets x_t with the target of step t - 1, so only the memory can associate a target with
-    its example. The memory M has rows M_i. The controller gives a key k and a number a, and b is
-    ``key_strength``. A prime marks values of the step before.
+    Step t gets x_t and the target of step t - 1. An example and its target therefore arrive at
+    different steps, and only the memory can associate them. The memory M has rows M_i. At each
+    step, the controller outputs a key k and a number a. The number b is ``key_strength``. A prime
+    marks values of the previous step.
 
     - Reading: w_r = softmax_i(b cos(k, M_i)) and r = sum_i w_r(i) M_i.
-    - Writing goes to the slots that the step before read, or to the least used slots (weights
-      w_lu): w_w = sigmoid(a) w_r' + (1 - sigmoid(a)) w_lu. The least used slot is emptied first.
-      Then M_i += w_w(i) k.
-    - usage = gamma usage' + w_r + w_w.
+    - Writing: w_w = sigmoid(a) w_r' + (1 - sigmoid(a)) w_lu. The weights w_r' select the slots that
+      the previous step read, and the weights w_lu select the least used slots. First, the least
+      used slot is set to zero. Then M_i += w_w(i) k.
+    - Usage: usage = gamma usage' + w_r + w_w.
 
     The output is a linear function of the hidden state and r.
 

@@ -25,8 +25,8 @@ class MatchingNetOptions:
     """Options of ``MatchingNet``.
 
     Attributes:
-        scale: factor for the cosines in the softmax, > 0. The paper uses 1, which learns slowly
-            because attention weights of one episode then differ by a factor of e^2 at most.
+        scale: factor for the cosines in the softmax, > 0. The paper uses 1. With the factor 1,
+            attention weights of one episode differ by a factor of at most e^2, so learning is slow.
         context_steps: attention steps of the full context embedding, >= 0; 0 disables it.
     """
 
@@ -43,7 +43,7 @@ class MatchingNet(MetricLearner[MatchingNetOptions]):
 
     P(y | x, S) = sum_i a(x, x_i) [y_i = y], a = softmax_i(scale * cos(f(x), g(x_i))). The logits
     are log P. With full context embeddings, g reads the support set with a bidirectional LSTM, and
-    f is an LSTM that attends to it ``context_steps`` times.
+    f is an LSTM that attends to the support set ``context_steps`` times.
 
     Source: Vinyals et al. 2016, arXiv:1606.04080, eq. 1 and section 2.1.1; full context embeddings
     in section 2.1.2, eq. 2 to 6 of the appendix.

@@ -14,9 +14,9 @@ def memorise(learner: Learner, state: MetaState, support: ExampleSet, n_way: int
     """Adapt to a support set and return what ``predict_from`` needs in addition to the state.
 
     Learners with inner steps need their fast parameters. Learners that compare embeddings need
-    prototypes or weights. Learners that read the support set again for each query, or that
-    normalise it together with the queries, need the support set itself. For an ``EpisodicLearner``,
-    the result shares no memory with the state or the support set.
+    prototypes or weights. Some learners read the support set again for each query, or normalise the
+    support set together with the queries. These learners need the support set itself. For an
+    ``EpisodicLearner``, the result shares no memory with the state or the support set.
 
     Raises:
         DataError: the support set lacks a class.

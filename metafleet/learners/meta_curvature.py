@@ -24,13 +24,13 @@ class MetaCurvatureOptions(MamlOptions):
 class MetaCurvature(MamlSteps[MetaCurvatureOptions]):
     """Learn an initialisation theta and a transformation MC of its gradient.
 
-    theta' = theta - alpha * MC(grad L_S(theta)). The gradient G of a convolution, with its filter
-    flattened, is a tensor [C_out, C_in, d], and MC(G) = G x_3 M_f x_2 M_i x_1 M_o with the n-mode
-    product x_n and learned M_o [C_out, C_out], M_i [C_in, C_in], M_f [d, d]. For a linear layer it
-    is M_o G M_i^T. A bias or scale, which the paper does not mention, has only one mode, so its
-    gradient is multiplied element-wise by learned factors. All matrices start as the identity, so
-    training starts as MAML. In the state, the matrices of parameter "x" are "curvature.x.out",
-    ".in" and ".filter".
+    theta' = theta - alpha * MC(grad L_S(theta)). Let G be the gradient of a convolution's weight
+    with flattened filters, a tensor [C_out, C_in, d]. Then MC(G) = G x_3 M_f x_2 M_i x_1 M_o, where
+    x_n is the n-mode product. The matrices M_o [C_out, C_out], M_i [C_in, C_in] and M_f [d, d] are
+    learned. For the gradient G of a linear layer's weight, MC(G) = M_o G M_i^T. The paper does not
+    mention biases and scales. Their gradients are vectors, which are multiplied element-wise by
+    learned factors. All matrices start as the identity, so that training starts as MAML. In the
+    state, the matrices of parameter "x" are "curvature.x.out", ".in" and ".filter".
 
     Source: Park and Oliva 2019, arXiv:1902.03356, section 3.2, "MC2", eq. 7.
     """

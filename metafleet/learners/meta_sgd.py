@@ -22,7 +22,7 @@ class MetaSgdOptions(StepOptions):
             drawn uniformly; 0 < min <= max.
         inner_steps: gradient steps of the adaptation in meta-training, >= 1; the paper uses one.
         inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``.
-        first_order: drop second derivatives.
+        first_order: whether to drop second derivatives.
     """
 
     first_order: bool = False
@@ -37,12 +37,13 @@ class MetaSgdOptions(StepOptions):
 
 
 class MetaSgd(GradientSteps[MetaSgdOptions]):
-    """Learn an initialisation theta and a step size alpha for each of its elements.
+    """Learn an initialisation theta, and a step size for each element of theta.
 
-    theta' = theta - alpha o grad L_S(theta), where o is the element-wise product, so that alpha
-    also changes the gradient's direction. The outer loop learns theta and alpha from the gradient
-    d L_Q(theta') / d (theta, alpha). Elements of alpha may become negative. In the state, the alpha
-    of parameter "x" is "rate.x".
+    An inner step is theta' = theta - alpha o grad L_S(theta). Here alpha holds the step sizes and
+    has the shape of theta, and o is the element-wise product. The step sizes therefore also change
+    the direction of the step. The outer loop learns theta and alpha from the gradient d L_Q(theta')
+    / d (theta, alpha). Elements of alpha may become negative. In the state, the step sizes of
+    parameter "x" are named "rate.x".
 
     Source: Li et al. 2017, arXiv:1707.09835, eq. 2 and algorithm 1; the initial alpha is that of
     section 4.1.

@@ -21,8 +21,8 @@ class MetaOptNetOptions:
     """Options of ``MetaOptNet``.
 
     Attributes:
-        bound: C of the support vector machine, > 0.
-        scale: initial value of the learned factor for its scores, > 0.
+        bound: the constant C of the support vector machine, which bounds its dual variables, > 0.
+        scale: initial value of the learned factor for the machine's scores, > 0.
     """
 
     bound: float = 0.1
@@ -36,8 +36,9 @@ class MetaOptNetOptions:
 class MetaOptNet(MetricLearner[MetaOptNetOptions]):
     """Learn an embedding f on which a support vector machine is fitted to each support set.
 
-    The logits of a query are gamma sum_i a_i K(f(x_i), f(x)) with the linear kernel and the dual
-    variables a of Crammer and Singer's multi-class machine. The scale gamma is learned.
+    The logits of a query x are gamma sum_i a_i K(f(x_i), f(x)), where K is the linear kernel. The
+    vectors a_i [n_way] hold the dual variables of Crammer and Singer's multi-class machine. The
+    scale gamma is learned.
 
     Source: Lee et al. 2019, arXiv:1904.03758, eq. 6 to 10; C = 0.1 in section 4.1.
     """

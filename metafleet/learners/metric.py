@@ -47,7 +47,7 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
     def fit(
         self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
     ) -> Params:
-        """Return the tensors with which queries are compared, for example prototypes.
+        """Return the tensors to which ``compare`` compares queries, for example prototypes.
 
         Args:
             params: parameters of the state, including those from ``init_comparison``.

@@ -30,7 +30,7 @@ class MmamlOptions(MamlOptions):
 
     Attributes:
         inner_lr: step size alpha of the adaptation, > 0.
-        units: hidden units of each direction of the task encoder, >= 1.
+        units: hidden units of the task encoder in each of its two directions, >= 1.
         layers: layers of the task encoder, >= 1.
     """
 
@@ -48,10 +48,11 @@ class MmamlOptions(MamlOptions):
 class Mmaml(MamlSteps[MmamlOptions]):
     """MAML for tasks of several kinds: a task encoder modulates the network before it adapts.
 
-    A bidirectional LSTM, the task encoder, reads the support pairs (x, y). Its last states v scale
-    and shift every hidden layer of the network (FiLM). theta_0 = theta, theta_{j+1} = theta_j -
-    alpha * grad L_S(theta_j; v). The outer loop differentiates L_Q(theta_k; v) with respect to
-    theta, the encoder and the modulation.
+    A bidirectional LSTM, the task encoder, reads the support pairs (x, y). The last states of the
+    LSTM form a vector v, which scales and shifts every hidden layer of the network (FiLM). Inner
+    steps keep v constant: theta_{j+1} = theta_j - alpha * grad L_S(theta_j; v), from theta_0 =
+    theta. The outer loop differentiates L_Q(theta_k; v) after k inner steps with respect to three
+    sets of parameters: theta, those of the task encoder, and those of the modulation.
 
     Source: Vuorio et al. 2019, arXiv:1910.13616, algorithm 1, eq. 1 and 2; default sizes from its
     regression experiments.

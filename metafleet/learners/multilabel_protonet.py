@@ -27,8 +27,9 @@ class MultilabelProtonet(MetricLearner[MultilabelProtonetOptions]):
     For label l, p_l is the mean of f over the support items with the label, and q_l is the mean of
     f over the support items without the label. With a learned scale s > 0 and bias b, the logit of
     a query x is s (|f(x) - q_l|^2 - |f(x) - p_l|^2) + b, and the sigmoid of the logit is the
-    probability of the label. If every support item has the label, q_l = p_l, and the logit is b. If
-    every item has exactly one class, the probabilities are a softmax of the logits instead.
+    probability of the label. If every support item has the label, q_l is set to p_l, so that the
+    logit is b. If every item has exactly one class, the probabilities are a softmax of the logits
+    instead.
 
     Source: each label is a two-class prototypical network (Snell et al. 2017, arXiv:1703.05175,
     eq. 1 and 2), whose logit is the difference of its two distances.

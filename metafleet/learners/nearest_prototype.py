@@ -23,11 +23,12 @@ class NearestPrototype(Protonet):
     """A prototypical network whose embedding is the identity. It has nothing to learn.
 
     Features are the flattened raw modalities. A text is represented by counts of its byte n-grams.
-    A class's prototype in a modality is the mean of the examples that have the modality. The
-    distance of a query to a class is the mean of the distances in the modalities that both have. If
-    there are several modalities, each distance is divided by the spread of that modality's
-    prototypes in the episode, because modalities have different units. Class names are ignored,
-    because only the support set has them.
+    For each modality, the prototype of a class is the mean of those examples of the class that have
+    the modality. The distance of a query to a class is the mean of the distances in the modalities
+    that both the query and the class have. If there are several modalities, each distance is
+    divided by the spread of that modality's prototypes in the episode, because modalities have
+    different units. Class names are ignored, because only support examples have them, and queries
+    do not.
 
     Source: Mensink et al. 2013, doi:10.1109/TPAMI.2013.83, eq. 1 and 2 (nearest class mean).
     """

@@ -79,8 +79,8 @@ def require_finite_gradients(grads: Mapping[str, Tensor], loss: Tensor) -> None:
 def apart(grads: Mapping[str, Tensor]) -> Params:
     """Return contiguous gradients that share no memory.
 
-    Autograd may return the same tensor for two parameters. Gradients are summed in place, so a
-    shared tensor would receive both additions.
+    Autograd may return the same tensor as the gradient of two parameters. Gradients are summed in
+    place. A tensor that two parameters share would therefore be added to twice.
     """
     taken = set()
     found: Params = {}

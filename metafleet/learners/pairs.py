@@ -67,10 +67,11 @@ class PairLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
 
 
 class SequenceLearner(PairLearner[OptionsT], Generic[OptionsT]):
-    """A learner that reads the support set, in an order drawn for each episode, and then a query.
+    """A learner that reads the support set as a sequence in random order, and then a query.
 
-    Each query is read separately, so queries affect each other only through batch norm. A subclass
-    implements ``init_reader`` and ``read``.
+    The order of the support set is drawn for each episode. Each query is read separately, so
+    queries affect each other only through batch norm. A subclass implements ``init_reader`` and
+    ``read``.
     """
 
     @abstractmethod

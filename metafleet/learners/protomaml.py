@@ -34,9 +34,10 @@ class ProtoMamlOptions(MamlOptions):
 class ProtoMaml(MamlSteps[ProtoMamlOptions]):
     """Learn an embedding f. A few gradient steps fit f and a new head to an episode.
 
-    An episode's head starts as W_k = 2 c_k, b_k = -|c_k|^2 with the prototypes c_k of its support
-    set. This initial head gives the logits of a prototypical network. Then head and f adapt as in
-    MAML. Meta-gradients also flow through the prototypes. Splits may differ in n_way.
+    The head of an episode is a linear layer. It starts with the weights W_k = 2 c_k and the biases
+    b_k = -|c_k|^2, where c_k is the prototype of class k in the support set. This initial head
+    gives the logits of a prototypical network. Then head and f adapt as in MAML. Meta-gradients
+    also flow through the prototypes. Splits may differ in n_way.
 
     Source: Triantafillou et al. 2020, arXiv:1903.03096, section 3, "Proto-MAML", eq. 3.
     """

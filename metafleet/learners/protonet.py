@@ -19,9 +19,10 @@ class ProtonetOptions:
 
 
 class Protonet(MetricLearner[ProtonetOptions]):
-    """Learn an embedding f in which the mean c_k of a class's support examples represents it.
+    """Learn an embedding f in which a class is represented by its mean support example.
 
-    The logits of a query x are -|f(x) - c_k|^2.
+    The prototype c_k is the mean of f over the support examples of class k. The logit of a query x
+    for class k is -|f(x) - c_k|^2.
 
     Source: Snell et al. 2017, arXiv:1703.05175, eq. 1, eq. 2 and algorithm 1.
     """

@@ -26,7 +26,8 @@ def class_means(features: Tensor, targets: Tensor, n_way: int) -> Tensor:
 def one_hot(targets: Tensor, n_way: int, like: Tensor) -> Tensor:
     """Return one-hot rows [n, n_way] in the dtype of ``like``.
 
-    Unlike ``F.one_hot``, this does not look at tensor values, so it can be mapped over episodes.
+    Unlike ``F.one_hot``, this function does not read tensor values, so it can be mapped over
+    episodes.
     """
     return (targets[:, None] == torch.arange(n_way, device=targets.device)).to(like.dtype)
 
@@ -49,8 +50,9 @@ def require_each_class(targets: Tensor, n_way: int) -> None:
 def squared_distances(features: Tensor, prototypes: Tensor) -> Tensor:
     """Return squared Euclidean distances [n, n_way] of features [n, d] to prototypes [n_way, d].
 
-    Features are first centred on the mean of the prototypes. Otherwise features with a large common
-    offset, such as times of day, would lose digits in the difference of large squares.
+    The mean of the prototypes is first subtracted from features and prototypes. Without this
+    subtraction, features with a large common offset, such as times of day, would lose digits in the
+    difference of large squares.
     """
     centre = prototypes.mean(dim=0)
     features, prototypes = features - centre, prototypes - centre

@@ -22,7 +22,8 @@ class R2d2Options:
     """Options of ``R2d2``.
 
     Attributes:
-        head: "ridge" (R2-D2), or "logistic" (LR-D2), one class against the rest.
+        head: "ridge" selects ridge regression (R2-D2). "logistic" selects logistic regression of
+            each class against the rest (LR-D2).
         penalty: initial value of the learned lambda, > 0.
         scale: initial value of the learned factor for the head's outputs, > 0.
         newton_steps: Newton steps of the logistic head, >= 1.
@@ -42,9 +43,10 @@ class R2d2Options:
 class R2d2(MetricLearner[R2d2Options]):
     """Learn an embedding f on which a linear classifier is fitted to each support set.
 
-    Ridge: W = X^T (X X^T + lambda I)^-1 Y with X = f(support) and one-hot classes Y. The logits of
-    a query are alpha f(x) W. lambda and alpha are learned, lambda as its logarithm. The paper's
-    scalar beta, added to all logits, is omitted because it cancels in the softmax.
+    The ridge head is W = X^T (X X^T + lambda I)^-1 Y. The rows of X are f(x) of the support
+    examples, and the rows of Y are their one-hot classes. The logits of a query x are alpha f(x) W.
+    The scalars lambda and alpha are learned. The learned parameter for lambda is its logarithm. The
+    paper's scalar beta, added to all logits, is omitted because it cancels in the softmax.
 
     Source: Bertinetto et al. 2019, arXiv:1805.08136, eq. 6, 7 and 8 to 10.
     """
@@ -80,8 +82,8 @@ class R2d2(MetricLearner[R2d2Options]):
 def ridge_weights(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
     """Return W [d, c] that minimises |X W - Y|^2 + penalty |W|^2.
 
-    W = X^T (X X^T + penalty I)^-1 Y. With more examples (n) than features (d), the same W is
-    computed as (X^T X + penalty I)^-1 X^T Y. The linear system therefore has at most min(n, d)
+    W = X^T (X X^T + penalty I)^-1 Y. If there are more examples (n) than features (d), the same W
+    is computed as (X^T X + penalty I)^-1 X^T Y. The linear system therefore has at most min(n, d)
     unknowns.
 
     Args:
@@ -105,16 +107,18 @@ def ridge_weights(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
 def logistic_weights(features: Tensor, targets: Tensor, penalty: Tensor, *, n_steps: int) -> Tensor:
     """Return W [d, c] after Newton steps on logistic regression, one class against the rest.
 
-    Iteratively reweighted least squares, starting from w = 0: w' = X^T (X X^T + penalty
-    diag(s)^-1)^-1 z with mu = sigmoid(X w), s = mu (1 - mu), z = X w + (y - mu) / s. With more
-    examples (n) than features (d), the same w' is computed as (X^T diag(s) X + penalty I)^-1 X^T
-    diag(s) z. Many classes are fitted in several parts, to limit the memory.
+    The method is iteratively reweighted least squares. For each class, let w be a column of W and y
+    a column of Y. The first step starts from w = 0. A step replaces w by w' = X^T (X X^T + penalty
+    diag(s)^-1)^-1 z, where mu = sigmoid(X w), s = mu (1 - mu), and z = X w + (y - mu) / s. If there
+    are more examples (n) than features (d), the same w' is computed as (X^T diag(s) X + penalty
+    I)^-1 X^T diag(s) z. If there are many classes, they are fitted in several groups, to limit the
+    memory.
 
     Args:
         features: X [n, d].
         targets: Y [n, c] of zeros and ones.
         penalty: a scalar > 0.
-        n_steps: >= 1.
+        n_steps: number of Newton steps, >= 1.
 
     Source: Bertinetto et al. 2019, arXiv:1805.08136, eq. 8 to 10.
     """

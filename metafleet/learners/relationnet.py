@@ -37,11 +37,13 @@ class RelationNetOptions:
 
 
 class RelationNet(MetricLearner[RelationNetOptions]):
-    """Learn an embedding f and a comparison g: r_ij = g([sum_k f(x_k of class i), f(x_j)]).
+    """Learn an embedding f and a network g that compares a query x_j with a class i.
 
-    On feature maps, g starts with two blocks of convolution, batch norm, ReLU and pooling. Feature
-    vectors skip these blocks. Two linear layers and a sigmoid follow. Training minimises the mean
-    of (r_ij - [y_j = i])^2; the outputs are the values before the sigmoid.
+    The relation is r_ij = g([s_i, f(x_j)]), where s_i is the sum of f over the support examples of
+    class i. If f gives feature maps, g starts with two blocks of convolution, batch norm, ReLU and
+    pooling. If f gives feature vectors, g has no such blocks. Two linear layers and a sigmoid
+    follow. Training minimises the mean of (r_ij - [y_j = i])^2. The learner's outputs are the
+    values before the sigmoid.
 
     Source: Sung et al. 2018, arXiv:1711.06025, eq. 1 and 2, section 3.3 and figure 2.
     """

@@ -25,13 +25,14 @@ class ReptileOptions(StepOptions):
 
     Attributes:
         inner_lr: step size alpha of the adaptation, > 0.
-        inner_steps: steps of the adaptation in meta-training, >= 1. Use more than one, because with
-            a single step Reptile is plain training on all episodes.
+        inner_steps: steps of the adaptation in meta-training, >= 1. Use at least 2, because with a
+            single step Reptile is plain training on all episodes.
         inner_steps_eval: steps in evaluation; None for ``inner_steps``.
         inner_batch: support examples per step, >= 0; 0 for all of them.
         inner_batch_eval: support examples per step in evaluation; None for ``inner_batch``.
-        inner_optimiser: as in ``InnerOptimiserOptions``. For "adam", ``inner_momentum`` None means
-            0, because the paper's Adam has no first moment.
+        inner_optimiser: as in ``InnerOptimiserOptions``. If ``inner_optimiser`` is "adam" and
+            ``inner_momentum`` is None, the momentum is 0, because the paper's Adam has no first
+            moment.
     """
 
     inner_lr: float = 0.001
@@ -50,19 +51,19 @@ class ReptileOptions(StepOptions):
 
 
 class Reptile(GradientSteps[ReptileOptions]):
-    """Learn an initialisation phi close to where training on each episode ends.
+    """Learn an initialisation phi that is close to the parameters W after training on an episode.
 
     k steps of SGD or Adam on small batches of the support set lead from phi to W. The meta-gradient
-    g = (phi - W) / alpha needs no derivative of the steps. It does not use the query set; the query
-    loss is only reported. The outer optimiser "sgd" with lr = epsilon * alpha gives the paper's
-    update phi <- phi + epsilon * (W - phi).
+    g = (phi - W) / alpha needs no derivative of the steps. The meta-gradient does not depend on the
+    query set. The query loss is only reported. The outer optimiser "sgd" with lr = epsilon * alpha
+    gives the paper's update phi <- phi + epsilon * (W - phi).
 
-    Batches iterate over the support set, in a new random order for each pass. Adam's moments start
-    at zero in each episode, whereas the authors' code keeps the second moment of the episode
-    before.
+    The batches iterate over the support set, in a new random order for each pass. Adam's moments
+    start at zero in each episode. In the authors' code, Adam's second moment carries over from one
+    episode to the next.
 
-    Source: Nichol et al. 2018, arXiv:1803.02999, algorithms 1 and 2, g as in section 5.1; defaults
-    from appendix A (Omniglot, 5-way 1-shot).
+    Source: Nichol et al. 2018, arXiv:1803.02999, algorithms 1 and 2. The meta-gradient g is defined
+    in section 5.1. The defaults are those of appendix A (Omniglot, 5-way 1-shot).
     """
 
     name: ClassVar[str] = "reptile"

@@ -3,14 +3,16 @@
     min over a [n, k] of  1/2 sum_c a_c^T K a_c - sum_i a_{i, y_i}
     with  a_ic <= C [y_i = c]  and  sum_c a_ic = 0        (Crammer and Singer 2001)
 
-With u = C Y - a >= 0 the second constraint is sum_c u_ic = C: each example distributes C over the
-classes. A primal-dual interior-point method follows the central path of
+With u = C Y - a, the first constraint is u >= 0, and the second is sum_c u_ic = C. Each example
+therefore distributes C over the classes. A primal-dual interior-point method follows the central
+path of
 
     g(u) - s + nu 1^T = 0,   g(u) = K u - C K Y + Y
     sum_c u_ic = C,   u s = mu,   u >= 0, s >= 0
 
 for a fixed number of steps. The derivative of the solution comes from the implicit function
-theorem: it is exactly the derivative of one more Newton step with a constant Jacobian.
+theorem. It is exactly the derivative of one more Newton step whose Jacobian is treated as a
+constant.
 """
 
 import torch
@@ -31,7 +33,7 @@ def svm_dual(gram: Tensor, one_hot: Tensor, bound: float) -> Tensor:
         bound: C > 0.
 
     Source: Lee et al. 2019, arXiv:1904.03758, eq. 6 to 8 and section 3.3 (implicit function
-    theorem); the method is Nocedal and Wright 2006, algorithm 16.4, without its predictor.
+    theorem). The method is algorithm 16.4 of Nocedal and Wright 2006, without its predictor.
     """
     kernel, classes = gram.double(), one_hot.double()
     fixed = kernel.detach()

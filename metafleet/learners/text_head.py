@@ -46,9 +46,10 @@ class TextHead(MetricLearner[TextHeadT], Generic[TextHeadT]):
     """A head for an encoder with a text tower: items and names of classes are in the same space.
 
     The names come with the support examples, as the modality ``CLASS_TEXT``. A subclass implements
-    ``fit`` and ``compare``. ``fit`` gets embeddings of length 1, and the features of the names as
-    ``params[TEXTS]``. ``compare`` must scale the queries to length 1 with ``unit``. Features are
-    not centred, because items and texts have different means.
+    ``fit`` and ``compare``. ``fit`` gets embeddings of length 1 of the support examples. It gets
+    the features of the names as ``params[TEXTS]``. ``compare`` must scale the embeddings of the
+    queries to length 1 with ``unit``. Features are not centred, because items and texts have
+    different means.
 
     Attributes:
         reads_class_text: True, because the learner itself reads the names, whatever its model.

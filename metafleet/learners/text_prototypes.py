@@ -37,8 +37,8 @@ class TextPrototypes(TextHead[TextPrototypesOptions]):
 
     The prototype of class k is p_k = (1 - w) m_k + w t_k. Here m_k is the mean of u(x) = f(x) /
     |f(x)| over the support examples of the class, and t_k are the features of the class's name. The
-    logits are scale * cos(f(x), p_k). With one example of each class and w = 0.5, the name counts
-    like a second example. Meta-training learns w = sigmoid(a), one number for all classes.
+    logits are scale * cos(f(x), p_k). If each class has one example and w = 0.5, the name has the
+    same weight as the example. Meta-training learns w = sigmoid(a), one number for all classes.
 
     Source: Lin et al. 2023, arXiv:2301.06267, section 3 (names of classes as training examples);
     Xing et al. 2019, arXiv:1902.07104, eq. 4 (the mixture), with the same w for all classes.

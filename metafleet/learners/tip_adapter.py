@@ -35,9 +35,10 @@ class TipAdapterOptions(TextHeadOptions):
 class TipAdapter(TextHead[TipAdapterOptions]):
     """Add the votes of similar examples to the zero-shot logits.
 
-    The logits are alpha * exp(-beta (1 - q K^T)) L + scale * q W^T. The rows of q, K and W have
-    length 1: they are the features of queries, of support examples and of the names of classes. L
-    holds the one-hot classes of the support examples.
+    The logits are alpha * exp(-beta (1 - q K^T)) L + scale * q W^T. The rows of q are the features
+    of queries. The rows of K are the features of support examples, and the rows of W are the
+    features of the names of classes. All these rows have length 1. The rows of L are the one-hot
+    classes of the support examples.
 
     Source: Zhang et al. 2022, arXiv:2207.09519, section 3.1 (training-free Tip-Adapter), with its
     default alpha and beta. In the paper, the scale is 100, the factor of CLIP.

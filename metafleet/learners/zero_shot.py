@@ -12,8 +12,8 @@ from metafleet.params import Params
 class ZeroShot(TextHead[TextHeadOptions]):
     """Classify by the cosine between an item and the name of each class.
 
-    The logits are scale * cos(f(x), t_k) with t_k the features of the name of class k. Of the
-    support set, only the names are used.
+    The logit for class k is scale * cos(f(x), t_k), where t_k are the features of the name of class
+    k. The learner reads only the names of the support set, and ignores its items.
 
     Source: Radford et al. 2021, arXiv:2103.00020, section 3.1.2.
     """
