@@ -1,9 +1,9 @@
 """Locks between processes, which the operating system releases when their holder dies.
 
-The library filelock is not suitable here, for two reasons. On a file system without locks, it uses
-the existence of the file as the lock, and waits forever if an earlier process left the file behind.
-In a shared folder with the sticky bit, it rejects a lock file of another account, although such a
-file can be locked.
+The library filelock is not suitable here, for two reasons. On a file system without locks, filelock
+uses the existence of the file as the lock. If an earlier process left the file behind, filelock
+then waits forever. In a shared folder with the sticky bit, filelock rejects a lock file of another
+account, although such a file can be locked.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ if sys.platform != "win32":
 def take_lock(path: Path, *, is_waiting: bool = True) -> int:
     """Lock a file until the returned handle is closed.
 
-    A missing file is created, with permissions for its owner only.
+    If the file is missing, it is created with permissions for its owner only.
 
     Raises:
         BlockingIOError: another process holds the lock, and ``is_waiting`` is false.
@@ -38,9 +38,9 @@ def take_lock(path: Path, *, is_waiting: bool = True) -> int:
 def exclusive(path: Path, *, is_kept: bool = True) -> Iterator[None]:
     """Hold the lock file ``path`` while the block runs. If another process holds it, wait.
 
-    If the system or file system does not support such locks, the block runs without one. This is
-    safe because callers publish their work with an atomic rename, so at worst the same work is done
-    twice.
+    If the operating system or the file system does not support such locks, the block runs without a
+    lock. This is safe, because callers publish their work with an atomic rename. At worst, the same
+    work is done twice.
 
     Args:
         path: the lock file, which is created if it does not exist.
@@ -65,8 +65,9 @@ def exclusive(path: Path, *, is_kept: bool = True) -> Iterator[None]:
 def exclusive_if_free(path: Path) -> Iterator[bool]:
     """Hold the lock file ``path`` while the block runs, unless another process holds it.
 
-    Yields whether the lock is held. It also yields False if the system does not support such locks,
-    because then another process may be at work.
+    Yield True if the block holds the lock. Yield False if another process holds the lock. Also
+    yield False if the system does not support such locks, because another process may then be in
+    its block.
 
     Raises:
         FileNotFoundError: the file does not exist.

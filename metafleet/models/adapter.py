@@ -28,10 +28,10 @@ class AdapterOptions:
     Attributes:
         length: norm of every embedding, > 0. A larger norm makes a prototypical network's softmax
             sharper.
-        modality: modality to read; its examples are [features]. "" is the data's only modality, or
-            "text" if the data have several.
+        modality: modality to read; its examples are [features]. "" selects the only modality of the
+            data. If the data have several modalities, it selects "text".
         centre: whether to subtract a learned centre from the features first. The centre starts at
-            the mean of the features of meta-training. This helps most if training is short.
+            the mean of the features of meta-training. A centre helps most if training is short.
         rank: rank of the learned map, at most the number of features; 0 for a full matrix.
     """
 
@@ -48,9 +48,10 @@ class AdapterOptions:
 class Adapter(Encoder[AdapterOptions]):
     """Add W x to the features x, where W is a learned matrix, and scale the sum to a fixed norm.
 
-    An embedding of features x is ``length * u / |u|``, u = (x - c) + W (x - c). Without ``centre``,
-    c = 0. With ``rank`` r, W = U V, U [d, r] and V [r, d]. W starts at zero, so the initial
-    embeddings are the scaled frozen features, and short training changes them little.
+    The embedding of features x is ``length * u / |u|`` with u = (x - c) + W (x - c). Here c is the
+    centre. Without ``centre``, c = 0. With ``rank`` r > 0, W = U V is the product of U [d, r] and V
+    [r, d]. W starts at zero. The initial embeddings are therefore the centred features, scaled to
+    the norm ``length``. Short training changes them little.
 
     Source: Gao et al. 2021, arXiv:2110.04544, equation 5, with one linear layer. All embeddings
     have the same norm as in the cosine classifiers of Gidaris and Komodakis 2018, arXiv:1804.09458,

@@ -13,7 +13,8 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, *, mask: Tensor | None
         queries: [..., n, d].
         keys: [..., m, d].
         values: [..., m, e].
-        mask: bool [n, m], True where a query may attend; every row needs one True. None allows all.
+        mask: bool [n, m], True where a query may attend to a key. Every row needs at least one
+            True. None allows every query to attend to every key.
 
     Returns:
         [..., n, e].

@@ -18,7 +18,7 @@ _SILENCE = 1e-5
 class AudioConvOptions(ConvStackOptions):
     """Options of ``AudioConv``, in addition to those of ``ConvStack``.
 
-    Each block halves mels and frames.
+    Each block halves the number of mels and the number of frames.
 
     Attributes:
         modality: modality to read; its examples are [mels, frames].
@@ -32,8 +32,9 @@ class AudioConv(ConvStack[AudioConvOptions]):
 
     Each spectrogram is first standardised to mean 0 and variance 1, so that loudness has no effect.
 
-    Source: the blocks of Vinyals et al. 2016, arXiv:1606.04080, section 4.1. The mean is taken over
-    time but not over height, which is pitch, as in Kong et al. 2020, arXiv:1912.10211.
+    Source: the blocks of Vinyals et al. 2016, arXiv:1606.04080, section 4.1. As in Kong et al.
+    2020, arXiv:1912.10211, the mean is taken over time. It is not taken over height, because height
+    is pitch.
     """
 
     name: ClassVar[str] = "audio_conv"

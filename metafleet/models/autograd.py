@@ -16,9 +16,9 @@ except ImportError:  # other versions of torch have them elsewhere; the slow pat
 def apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:
     """Return ``function.apply(*inputs)``, which torch leaves untyped.
 
-    Outside ``torch.func`` and compilers, this skips the lookup of default values in the signature
-    of ``forward``. The lookup takes as long as a small layer, and an episode of second-order MAML
-    has hundreds of calls. Callers must therefore pass every input.
+    Outside ``torch.func`` and compilers, this function skips the lookup of default values in the
+    signature of ``forward``. Callers must therefore pass every input. The lookup takes as long as a
+    small layer, and an episode of second-order MAML has hundreds of calls.
     """
     if torch.compiler.is_compiling() or _is_func_active():
         return function.apply(*inputs)  # type: ignore[no-untyped-call]

@@ -76,7 +76,7 @@ class ModelClass(Model, Protocol):
 
     @classmethod
     def build(cls, options: Any, problem: Problem, n_outputs: int | None) -> Self:
-        """Make a model that fits the data; with ``n_outputs`` None, an embedding without a head.
+        """Make a model that fits the data. It has no head if ``n_outputs`` is None.
 
         Raises:
             ConfigError: the options do not fit the data.

@@ -48,15 +48,16 @@ class Normalise(Protocol):
     def __call__(
         self, layer: str, x: Tensor, scale: Tensor, shift: Tensor, /, *, seen: Tensor | None = None
     ) -> Tensor:
-        """Return x [n, c, ...] normalised over all dimensions but c, times scale, plus shift.
+        """Normalise x [n, c, ...] over all dimensions but c; return it times scale, plus shift.
 
         Args:
             layer: name of the layer.
             x: activations.
             scale: [c].
             shift: [c].
-            seen: a scalar, false if no example has the layer's modality, so that the statistics of
-                x are meaningless; None if at least one example has it.
+            seen: a scalar tensor, or None. It is false if no example has the layer's modality. The
+                statistics of x are then meaningless. None means that at least one example has the
+                modality.
         """
         ...
 
@@ -64,12 +65,14 @@ class Normalise(Protocol):
 class BatchStatistics:
     """Normalise by the batch's own mean and variance.
 
-    It is a class, not a function, so that a model can recognise it and fuse the normalisation with
-    the next operations. Such a model calls ``check`` and ``note`` itself.
+    This is a class rather than a function, so that a model can recognise instances and fuse the
+    normalisation with the next operations. A model that fuses operations must call ``check`` and
+    ``note`` itself.
 
     Args:
-        note: called for each layer with its mean [c] and unbiased variance [c], both detached from
-            the graph, and with ``seen`` as in ``Normalise``.
+        note: a function that is called for each layer. Its arguments are the layer, the mean [c]
+            and the unbiased variance [c] of the layer's inputs, and ``seen`` as in ``Normalise``.
+            Mean and variance are detached from the autograd graph.
         is_traced: True inside ``vmap`` or a compiler, which forbid in-place writes.
         seen: default for the ``seen`` of calls; see ``Normalise``.
     """
@@ -101,7 +104,7 @@ class BatchStatistics:
         return y
 
     def check(self, layer: str, x: Tensor) -> None:
-        """Check that a batch has statistics.
+        """Check that a batch has at least two values for each channel, so that it has statistics.
 
         Raises:
             DataError: the batch has only one value for each channel.
@@ -136,7 +139,7 @@ OWN_BATCH = BatchStatistics()
 
 
 def beneath(norm: Normalise, part: str, seen: Tensor | None = None) -> Normalise:
-    """Return the batch norm of a part of a model. It passes layers to ``norm`` as "<part>.<layer>".
+    """Return the batch norm of a part of a model. It calls ``norm`` with the name "<part>.<layer>".
 
     Args:
         norm: batch norm of the whole model.
@@ -156,9 +159,9 @@ def beneath(norm: Normalise, part: str, seen: Tensor | None = None) -> Normalise
 
 
 def initial_buffers(mode: str, layers: Mapping[str, int]) -> Params:
-    """Return mean 0 and variance 1 for each layer, or nothing for modes without averages.
+    """Return mean 0 and variance 1 for each layer. For a mode without averages, return nothing.
 
-    Names are "<layer>.mean" and "<layer>.variance".
+    The names of the buffers are "<layer>.mean" and "<layer>.variance".
     """
     if mode not in AVERAGED:
         return {}

@@ -23,7 +23,8 @@ class Conv4Options:
     Attributes:
         channels: filters in each block, >= 1.
         n_blocks: number of blocks, >= 1.
-        pooled_blocks: how many of the first blocks halve height and width; None for all.
+        pooled_blocks: number of blocks, counted from the first, that halve height and width; None
+            for all blocks.
         modality: modality to read; its examples are [channels, height, width].
         batch_norm: the mode, which determines the statistics that normalise a query. "transductive"
             uses the statistics of the query's batch. "support" uses those of the support set.
@@ -48,8 +49,8 @@ class Conv4Options:
 class Conv4(Encoder[Conv4Options]):
     """Blocks of 3x3 convolution, batch norm, ReLU and 2x2 max pooling, and an optional linear head.
 
-    With a head the outputs are [n, n_outputs]. Without a head they are the flattened output of the
-    last block, [n, d].
+    With a head, the outputs are [n, n_outputs]. Without a head, the outputs are the flattened
+    output of the last block, [n, d].
 
     Source: Vinyals et al. 2016, arXiv:1606.04080, section 4.1; Finn et al. 2017,
     arXiv:1703.03400, section 5.2.
@@ -113,9 +114,9 @@ class Conv4(Encoder[Conv4Options]):
 def _channels_last(images: Tensor) -> Tensor:
     """Copy images [n, c, h, w] to a channels-last layout, which later blocks then keep.
 
-    On a CPU this makes an episode up to a third faster. The strides are set by hand, because
-    ``contiguous(memory_format=...)`` does not change images of a single channel, and the whole
-    network would keep the channels-first layout.
+    On a CPU, this layout makes an episode up to a third faster. The strides are set by hand,
+    because ``contiguous(memory_format=...)`` does not change images of a single channel. With such
+    images, the whole network would keep the channels-first layout.
     """
     # under vmap, torch cannot differentiate pooling of this layout
     if images.device.type != "cpu" or is_mapped():

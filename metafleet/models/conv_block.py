@@ -25,14 +25,16 @@ def conv_block(
     """Convolve with 3x3 filters, normalise, pool by 2x2 and rectify.
 
     Args:
-        params: "<layer>.conv.weight" [c_out, c_in, 3, 3], with "<layer>.norm.scale" and
-            "<layer>.norm.shift" [c_out], or "<layer>.conv.bias" [c_out] without batch norm.
+        params: "<layer>.conv.weight" [c_out, c_in, 3, 3]. With batch norm, also
+            "<layer>.norm.scale" [c_out] and "<layer>.norm.shift" [c_out]. Without batch norm, also
+            "<layer>.conv.bias" [c_out].
         layer: name of the block.
         x: [n, c_in, h, w].
-        norm: the batch norm; if it uses the batch's own statistics, it is fused with pooling and
-            ReLU.
+        norm: the batch norm. If the batch norm uses the batch's own statistics, the block computes
+            batch norm, pooling and ReLU in one fused step.
         is_pooled: whether to halve height and width, rounding down.
-        modulate: a function that changes the normalised activations. It prevents the fusion.
+        modulate: a function that changes the normalised activations; None for no change. If a
+            function is given, the steps are not fused.
 
     Returns:
         [n, c_out, h // 2, w // 2], or [n, c_out, h, w] without pooling.

@@ -36,9 +36,10 @@ StackOptionsT = TypeVar("StackOptionsT", bound=ConvStackOptions)
 
 
 class ConvStack(Encoder[StackOptionsT]):
-    """Applies the blocks of conv4 to image-like planes, to which a subclass converts examples.
+    """Applies the blocks of conv4 to planes, which are image-like tensors.
 
-    A subclass implements ``plane``, ``feature_shape`` and ``body``, which calls ``run_blocks``.
+    A subclass implements ``plane``, which converts examples to planes. It also implements
+    ``feature_shape``, and ``body``, which must call ``run_blocks``.
 
     Raises:
         ConfigError: the planes are too small for so many blocks.

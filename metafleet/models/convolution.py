@@ -1,10 +1,11 @@
 """Stride-1 convolution that computes derivatives of any order only if they are needed.
 
-Three functions are bilinear: the convolution y = x * w, its gradient for x and its gradient for w.
-The gradients of each of the three functions are values of the other two. Autograd's second
-derivative of a convolution is slower for two reasons. First, it also computes the gradient for the
-images, which is not used and is slow because images have one channel. Second, it computes gradients
-for weights at half the speed.
+Three functions are bilinear: the convolution y = x * w, its gradient with respect to x, and its
+gradient with respect to w. The gradients of each of these functions can be computed with the other
+two functions. Autograd's second derivative of a convolution is slower for two reasons. First,
+autograd also computes the gradient with respect to the images. This gradient is not used, and it is
+slow because images have one channel. Second, autograd computes gradients with respect to weights at
+half the speed.
 """
 
 from typing import Any

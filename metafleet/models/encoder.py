@@ -26,7 +26,7 @@ def read_modality(options: Any, problem: Problem) -> str:
     Args:
         options: its options. If ``options.modality`` is "", the network reads the only modality of
             the data, or "text" if the data have several.
-        problem: what the data have.
+        problem: the shapes of the data.
     """
     if options.modality:
         return str(options.modality)
@@ -38,15 +38,16 @@ class Encoder(HeadedModel, Generic[OptionsT]):
     """A network for one modality, with an optional linear head.
 
     A subclass implements ``layers``, ``feature_shape``, ``init_body`` and ``body``. Its options
-    have the field ``modality``, and ``batch_norm`` if it has batch norm. The outputs are [n,
-    n_outputs] with a head, and the features [n, d] without one.
+    have the field ``modality``. If the network has batch norm, its options also have the field
+    ``batch_norm``. With a head, the outputs are [n, n_outputs]. Without a head, the outputs are the
+    features [n, d].
 
     Attributes:
         Options: the options, a frozen dataclass.
-        shapes: the shapes that the network can read, as number of axes of one example -> their
-            names.
-        reads_bytes: whether the network expects examples of one axis to be bytes of a text (True)
-            or features (False); None if it reads both.
+        shapes: the shapes that the network can read: number of axes of one example -> names of
+            these axes.
+        reads_bytes: what the network reads from examples of one axis: True for the bytes of a text,
+            False for features, None for both.
 
     Args:
         options: an instance of ``Options``.

@@ -46,10 +46,10 @@ class EpisodeNorm:
         is_traced: True inside ``vmap`` or a compiler, which forbid in-place writes.
 
     Attributes:
-        step: the current inner step, from 0. For steps beyond its last row of averages, "per_step"
-            uses the last row.
+        step: the current inner step, from 0. If "per_step" has no row of averages for this step, it
+            uses its last row.
 
-    Instances are not thread-safe; make one for each episode.
+    An instance is not thread-safe. Make one instance for each episode.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ def init_film(
 def film(params: Mapping[str, Tensor], name: str, condition: Tensor) -> Modulate:
     """Return a function that maps a layer's activations x [n, c, ...] to (1 + gamma) x + beta.
 
-    gamma = W_scale z and beta = W_shift z. With z = 0 the activations are unchanged.
+    Here gamma = W_scale z and beta = W_shift z. If z = 0, the activations are unchanged.
 
     Args:
         params: parameters, including those from ``init_film``.

@@ -49,13 +49,14 @@ class FusionOptions:
     """Options of ``Fusion``.
 
     Attributes:
-        encoders: modality -> table with the name and options of its encoder, which may be any
-            model. If empty, each modality of the data gets the default encoder of its kind.
-            Otherwise, modalities without an encoder are ignored.
+        encoders: modality -> table with the name and options of the modality's encoder. Any model
+            can be an encoder. If ``encoders`` is empty, each modality of the data gets the default
+            encoder of its kind. If ``encoders`` is not empty, modalities without an encoder are
+            ignored.
         method: "concat", "gated", "attention", "product_of_experts", "join" or "mean"; see
             docs/reference/modalities.md#fusion.
-        dim: length of the vector to which each encoder's features are mapped, >= 1. "join" and
-            "mean" map nothing, and use neither ``dim`` nor ``scale``.
+        dim: length of the vector to which each encoder's features are mapped, >= 1. The methods
+            "join" and "mean" do not map the features, and use neither ``dim`` nor ``scale``.
         scale: initial value of the learned factor for the fused vector, > 0. Squared distances are
             multiplied by its square.
         batch_norm: batch norm mode of all encoders, as in ``conv4``.
@@ -89,7 +90,7 @@ class MakeEncoder(Protocol):
 
 
 class Fusion(HeadedModel):
-    """Encode each modality as ``dim`` numbers and fuse the modalities that an example has.
+    """Encode each modality as a vector, and fuse the vectors of the modalities that an example has.
 
     A modality that an example lacks affects neither the fusion nor any batch statistics. Inputs
     need not have every modality, because episodes from a mixture of data sets differ in their
@@ -233,7 +234,7 @@ class Fusion(HeadedModel):
 def given_options(
     cls: type[Any], given: Mapping[str, Any], table: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return ``table`` plus those options of ``given`` that ``cls`` has.
+    """Return the options in ``table``, and those options in ``given`` that ``cls`` has.
 
     Raises:
         ConfigError: ``table`` also sets one of the options in ``given``.

@@ -39,13 +39,13 @@ class Fuse(Protocol):
 
 
 class Concatenate:
-    """Return [s_1 z_1, s_2 z_2, ...] with z_m of length 1 and a learned scale s_m per modality.
+    """Return [s_1 z_1, s_2 z_2, ...] with a learned scale s_m per modality.
 
-    Modality m adds s_m^2 |z_m - c_m|^2 to the squared distance to a prototype c. The distance is a
-    sum of log-likelihoods with a separate temperature for each modality, so that a poor modality
-    cannot drown out a good one. An absent z_m is reconstructed as the mean of learned linear maps
-    of the present vectors. A query with only a sound can therefore be compared to a support example
-    with only an image.
+    The vectors z_m have length 1. Modality m adds s_m^2 |z_m - c_m|^2 to the squared distance to a
+    prototype c. Up to constants, minus this distance is a sum of log-likelihoods with a separate
+    temperature for each modality. Training can therefore reduce the weight of a poor modality. An
+    absent z_m is replaced by the mean of learned linear maps of the present vectors. A query with
+    only a sound can therefore be compared to a support example with only an image.
 
     Source: log-linear pooling, Heskes 1998, eq. 4; reconstruction of missing modalities similar to
     Ma et al. 2021, arXiv:2103.05677, section 3.2.
@@ -98,8 +98,8 @@ class Gate:
 
     Over the present modalities, the gates are a softmax of linear functions of z_m, so they sum to
     1. Suppose that support examples have an image and a text, and that queries have only an image.
-    The mean over the support examples of a class is then AM3's prototype: a convex combination of
-    image and text features.
+    The mean over the support examples of a class is then the prototype of AM3 (Xing et al. 2019), a
+    convex combination of image and text features.
 
     Source: Arevalo et al. 2017, arXiv:1702.01992, section 3.1, with a softmax instead of a sigmoid,
     for more than two modalities; Xing et al. 2019, arXiv:1902.07104, eq. 4 to 6.
@@ -142,7 +142,7 @@ class Attend:
     """A learned query attends to the present modalities with several heads.
 
     Each modality is a token z_m + e_m with learned e_m. The attention output is added to the mean
-    token, and a residual layer follows.
+    of the tokens. A residual layer follows.
 
     Source: pooling by attention, Lee et al. 2019, arXiv:1810.00825, eq. 11, with one seed.
     """
@@ -193,8 +193,9 @@ class Attend:
 class MultiplyExperts:
     """Return the mean of a product of Gaussians: sum_m l_m mu_m / (1 + sum_m l_m).
 
-    Each modality gives a mean mu_m and an element-wise precision l_m > 0. The 1 is the precision of
-    a standard normal prior. If no modality is present, the result is the prior's mean, 0.
+    Each modality gives a mean mu_m and an element-wise precision l_m > 0. In the denominator, 1 is
+    the precision of a standard normal prior. If no modality is present, the result is the prior's
+    mean, 0.
 
     Source: Wu and Goodman 2018, arXiv:1802.05335, section 2.2; Hinton 2002 introduced products of
     experts.
@@ -232,12 +233,12 @@ class MultiplyExperts:
 
 
 class Join:
-    """[z_1, z_2, ...], with zeros for an absent modality; nothing is mapped, scaled or learned.
+    """Return [z_1, z_2, ...], with zeros for an absent modality. Nothing is mapped or learned.
 
-    With encoders of fixed norm, such as ``adapter`` and its ``length``, a squared distance is a sum
-    over the modalities, in which the weight of a modality is the square of its encoder's norm. If a
-    query lacks a modality, this modality adds the same amount to the query's distances to all
-    single examples.
+    A squared distance is the sum of the squared distances of the modalities. If an encoder's
+    outputs have a fixed norm, as those of ``adapter`` have the norm ``length``, the weight of its
+    modality in this sum is the square of the norm. If a query lacks such a modality, the modality
+    adds the same amount to the query's squared distances to all examples that have it.
 
     Args:
         sizes: modality -> length of its vector.
@@ -261,10 +262,10 @@ class Join:
 
 
 class Mean:
-    """The mean of the present vectors, in one space that the encoders share; nothing is learned.
+    """Return the mean of the present vectors. The encoders must share one space.
 
     Args:
-        sizes: modality -> length of its vector, the same for all.
+        sizes: modality -> length of its vector. All lengths must be equal.
 
     Raises:
         ConfigError: the lengths differ.

@@ -21,7 +21,8 @@ class GruOptions:
 
     Attributes:
         units: units of the hidden state, >= 1.
-        width: length of a byte's embedding, >= 1; points are not embedded.
+        width: length of a byte's embedding, >= 1. It is not used for points, which are not
+            embedded.
         modality: modality to read; its examples are [length, d], or [length] bytes.
     """
 

@@ -16,8 +16,8 @@ from metafleet.params import Params
 class HeadedModel(ABC):
     """A body with an optional linear head on its features.
 
-    The outputs are [n, n_outputs] with a head, and the features [n, d] without one. A subclass
-    implements the rest of ``Model``, and draws the head by ``init_head``.
+    With a head, the outputs are [n, n_outputs]. Without a head, the outputs are the features [n,
+    d]. A subclass implements the rest of ``Model``, and draws the head by ``init_head``.
 
     Args:
         n_outputs: outputs of the head; None for no head.

@@ -34,7 +34,7 @@ def fan_in_uniform(seed: int, index: int, shape: tuple[int, ...], *, fan_in: int
 def init_conv(
     seed: int, index: int, layer: str, shape: tuple[int, ...], *, batch_norm: str
 ) -> Params:
-    """Draw a convolution's weight (Glorot), and set batch norm to the identity or the bias to 0.
+    """Draw a convolution's weight with ``glorot_uniform``; set batch norm to identity or bias to 0.
 
     Args:
         seed: the run's seed.

@@ -28,7 +28,7 @@ class Marked(NamedTuple):
 
 
 class MarkedFeatures(RawFeatures):
-    """Concatenates the flattened modalities, each followed by 1 if present or 0 if absent.
+    """Concatenates the flattened modalities. Each is followed by 1 if it is present, else by 0.
 
     Modalities are in the order of their names.
 

@@ -24,9 +24,9 @@ class MlpOptions:
     """Options of ``Mlp``.
 
     Attributes:
-        hidden: units of each hidden layer, at least one layer.
-        modalities: modalities to read, flattened and concatenated in this order. If empty, all are
-            read, in the order of their names.
+        hidden: number of units of each hidden layer. There must be at least one hidden layer.
+        modalities: modalities to read. They are flattened and concatenated in this order. If
+            ``modalities`` is empty, all modalities are read, in the order of their names.
     """
 
     hidden: tuple[int, ...] = (40, 40)
@@ -43,8 +43,8 @@ class MlpOptions:
 class Mlp(HeadedModel):
     """Linear layers with ReLU between them.
 
-    With a head the outputs are [n, n_outputs]. Without a head the output is the last hidden layer
-    before its ReLU, [n, hidden[-1]].
+    With a head, the outputs are [n, n_outputs]. Without a head, the outputs are the values of the
+    last hidden layer before its ReLU, [n, hidden[-1]].
 
     Source: the defaults are the network of Finn et al. 2017, arXiv:1703.03400, section 5.1.
     """
