@@ -1,10 +1,11 @@
 """Fill options, which are frozen dataclasses, from plain JSON values and explain every mistake.
 
-Each learner and model declares its options as a standard dataclass. Other layers may read its
-fields and types (``dataclasses.fields``, ``typing.get_type_hints``) to check a configuration. Its
-``__post_init__`` rejects values out of range. In a derived class, ``__post_init__`` must first call
-``Base.__post_init__(self)`` with the name of its base class. ``super()`` does not work, because
-``slots=True`` replaces the class by a new one.
+Each learner and model declares its options as a standard dataclass. To check a configuration, other
+layers may read the fields and types of the dataclass (``dataclasses.fields``,
+``typing.get_type_hints``). The dataclass's ``__post_init__`` rejects values out of range. If a
+dataclass is derived from a dataclass ``Base``, its ``__post_init__`` must first call
+``Base.__post_init__(self)``. ``super()`` does not work, because ``slots=True`` replaces the class
+by a new one.
 """
 
 import dataclasses
@@ -36,15 +37,15 @@ def name_of(found: type) -> str:
 
 
 def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str) -> OptionsT:
-    """Fill ``cls`` from JSON values. Lists become tuples and integers become floats where declared.
+    """Fill ``cls`` from JSON values. Convert lists to tuples and integers to floats as declared.
 
     Args:
         cls: a dataclass. The type of a field may be bool, int, float, str, Literal, tuple[T, ...],
-            None, Any, or another such dataclass. It may be Mapping[str, ...] of strings, numbers
-            and booleans, of Any, or of tables (Mapping). It may also be a union of one of these
-            with None, or of a Literal and a tuple.
-        values: option -> value. The key "name", which selected ``cls``, is ignored unless it is a
-            field.
+            None, Any, or another such dataclass. The type may be Mapping[str, T], where T is a
+            union of strings, numbers and booleans, or Any, or a Mapping. The type may also be the
+            union of one of these types with None, or the union of a Literal and a tuple.
+        values: option -> value. The key "name" selected ``cls``. It is ignored here, unless ``cls``
+            has a field of that name.
         where: owner of the options, such as "learner 'maml'", for messages.
 
     Raises:
@@ -98,8 +99,8 @@ def parse_record(
     """Fill ``cls`` as ``parse_options`` does, from the content of a file or a message.
 
     Raises:
-        MetafleetError: the values are not a table, or they do not fit ``cls``. The raised class is
-            ``error``.
+        MetafleetError: the values are not a table, or they do not fit ``cls``. The class of the
+            exception is ``error``.
     """
     try:
         return _parse_table(cls, where, values)

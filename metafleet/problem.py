@@ -30,14 +30,16 @@ class Problem:
         partial: modalities that not every episode has, as in a mixture of data sets.
         texts: modalities whose examples are the bytes of a text: [length], 0 to 255, with zeros
             after the end. All other modalities hold numerical quantities.
-        kinds: modality -> its kind, such as "image", for modalities that are not named after it.
-        shown: description of a set of examples, for messages -> the modalities that they may have.
+        kinds: modality -> its kind, such as "image". A modality whose name is its kind may be
+            missing.
+        shown: description of a kind of example -> the modalities that such an example may have. The
+            description is used in messages.
         added: modalities that are not in the data, but are extra inputs that a learner gives its
             model.
-        label_separator: text that separates the labels of an item that has several; "" if an item
-            has one class.
-        training_mean: modality -> mean of its examples over the items of meta-training, for initial
-            parameters that depend on the data; None if the data are not available.
+        label_separator: text that separates the labels of an item, if items can have several
+            labels; "" if each item has exactly one class.
+        training_mean: modality -> mean of its examples over the items of meta-training. Models use
+            it for initial parameters that depend on the data. None if the data are not available.
     """
 
     modalities: Mapping[str, tuple[int, ...]]

@@ -1,8 +1,8 @@
 """Any ``torch.nn.Module`` as a function of its parameters, with the caller's batch norm.
 
-``torch.func.functional_call`` swaps the parameters. During a call, batch norm layers use the
-caller's normalisation and write no running statistics. Layers can be modulated, and the forward
-pass can stop before the output layer.
+``torch.func.functional_call`` replaces the module's parameters during a call. During a call, batch
+norm layers use the caller's normalisation and write no running statistics. A caller can modulate
+the outputs of layers, and can stop the forward pass before the output layer.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,13 +27,15 @@ Call = tuple[Sequence[Tensor], Mapping[str, Tensor]]
 class ModuleFunction:
     """Calls a module as a stateless function that takes the parameters as an argument.
 
-    A call uses the module's own buffers, and its own values of parameters that the caller does not
-    pass. It is not thread-safe, because it replaces the ``forward`` of some layers while it runs.
+    A call uses the module's own buffers. If the caller does not pass a parameter, the call uses the
+    module's own value. A call is not thread-safe, because it replaces the ``forward`` of some
+    layers while it runs.
 
     Args:
         module: any module. If parameters are tied, only the first of their names is used.
         head: name of the submodule that is the output layer, such as "fc"; None without a head.
-        packs: whether outputs may be dicts and tuples; these are returned as one packed tensor.
+        packs: whether outputs may be dicts and tuples. A call then returns them packed into one
+            tensor.
 
     Attributes:
         norms: batch norm layers by name.
@@ -65,12 +67,12 @@ class ModuleFunction:
         """Run the module.
 
         Args:
-            params: parameters by their names in the module. Missing ones keep the module's own
-                values.
+            params: parameters by their names in the module. A missing parameter keeps the module's
+                own value.
             call: the module's arguments.
             norm: the normalisation to use in place of the batch norm layers.
-            modulate: a function and the names of layers. Its results replace the outputs of these
-                layers.
+            modulate: a function and the names of layers. The function's results replace the outputs
+                of these layers.
             stops_at_head: whether to return the input of the head.
         """
         with ExitStack() as stack:

@@ -19,19 +19,21 @@ them: parameter "fc.weight" is "module.fc.weight"."""
 
 
 class ModuleModel:
-    """Runs a module with given parameters. Only their initial values are read from the module.
+    """Runs a module with given parameters. The module itself gives only their initial values.
 
     With a head, the model's outputs are those of the module. Without a head, the model is an
-    embedding: its outputs are the input of the submodule that is named as the head, flattened to
-    [n, d]. If no head is named, an embedding's outputs are the flattened outputs of the module.
+    embedding. If a submodule is named as the head, the embedding's outputs are the input of this
+    submodule, flattened to [n, d]. If no head is named, the embedding's outputs are the module's
+    outputs, flattened to [n, d].
 
     Args:
         function: the module.
         survey: the module's shapes.
-        modalities: names of the data's inputs. A single input is the module's first argument;
-            several are keyword arguments. Inputs that a learner adds are always keyword arguments.
+        modalities: names of the data's inputs. If there is one input, it is the module's first
+            argument. If there are several inputs, they are keyword arguments. Inputs that a learner
+            adds are always keyword arguments.
         batch_norm: one of ``batch_norm.MODES``.
-        has_head: whether to run the module to its end.
+        has_head: whether the model has a head. If it has, the whole module runs.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class ModuleModel:
 
     @property
     def head(self) -> frozenset[str]:
-        """Names of the head's parameters; empty for an embedding.
+        """Names of the head's parameters. The result is empty for an embedding.
 
         Raises:
             ConfigError: no submodule was named as the head.
@@ -86,9 +88,9 @@ class ModuleModel:
     def init_params(self, seed: int) -> Params:
         """Return the current values of the module's learned parameters.
 
-        They share the module's memory. Parameters without ``requires_grad`` are constants and are
-        not returned. An embedding does not return the head's parameters. The seed is not used,
-        because the module already has its values.
+        The returned tensors share memory with the module. Parameters without ``requires_grad`` are
+        constants, and are not returned. An embedding does not return the head's parameters. The
+        seed is not used, because the module already has its values.
         """
         left = frozenset() if self._has_head else self._function.head_names()
         return {

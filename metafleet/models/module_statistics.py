@@ -1,8 +1,8 @@
 """Convert a module's running batch norm statistics to ``MetaState`` buffers and back.
 
-Buffers are named "<layer>.mean" and "<layer>.variance". If a layer's epsilon differs from ours, its
-inputs are multiplied by c (see ``rescaling``). For mean m and variance v of the inputs, the buffers
-then hold c m and c^2 v.
+Buffers are named "<layer>.mean" and "<layer>.variance". If a layer's epsilon differs from
+Metafleet's epsilon, the layer's inputs are multiplied by a factor c (see ``rescaling``). If the
+inputs have mean m and variance v, the buffers then hold c m and c^2 v.
 """
 
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ from metafleet.params import Params
 
 
 def rescaling(layer: _BatchNorm) -> float:
-    """Return the factor c for a layer's inputs that makes up for the difference of its epsilon.
+    """Return the factor c for a layer's inputs that compensates for the layer's own epsilon.
 
-    Normalising c x with our epsilon e equals normalising x with the layer's epsilon, because
-    (c x - c m) / sqrt(c^2 v + e) = (x - m) / sqrt(v + e / c^2), and e / c^2 is the layer's epsilon
-    if c = sqrt(e / the layer's epsilon).
+    Let e be Metafleet's epsilon, e_l the layer's epsilon, and c = sqrt(e / e_l). Normalising c x
+    with e then equals normalising x with e_l: (c x - c m) / sqrt(c^2 v + e) = (x - m) / sqrt(v + e
+    / c^2), and e / c^2 = e_l.
     """
     return 1.0 if layer.eps == EPSILON else float((EPSILON / layer.eps) ** 0.5)
 
@@ -41,11 +41,11 @@ def move_statistics(
 ) -> None:
     """Move the layers' own running statistics towards an outer step's mean, in place.
 
-    The weight of the new statistics is the layer's momentum, or 1 / n in the n-th update if the
-    momentum is None. One outer step counts as one batch.
+    The weight of the new statistics is the layer's momentum. If the momentum is None, the weight is
+    1 / n in the n-th update. One outer step counts as one update.
 
     Args:
-        norms: layers by name; those without running statistics are skipped.
+        norms: batch norm layers by name. Layers without running statistics are skipped.
         sums: ``MetaGradient.buffers`` summed over the step's episodes.
         n_episodes: number of episodes in ``sums``.
     """

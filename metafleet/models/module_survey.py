@@ -25,9 +25,11 @@ class Survey:
 
     Attributes:
         output_shape: shape of one example's outputs.
-        feature_shape: shape of the head's input for one example; without a head, the output shape.
-        layers: linear, convolutional and batch norm layers outside the head -> their channels, in
-            the order in which they run. Layers directly before a batch norm layer are omitted.
+        feature_shape: shape of the head's input for one example. If there is no head, this is the
+            output shape.
+        layers: layer -> its number of channels, in the order in which the layers run. The layers
+            are the linear, convolutional and batch norm layers outside the head. A layer directly
+            before a batch norm layer is omitted.
         repeated_norms: batch norm layers that run more than once in a forward pass.
     """
 

@@ -45,8 +45,8 @@ class NamedModule(ModuleModel):
 
     Attributes:
         module_class: the user's class.
-        Options: the constructor's arguments, plus "head" and "batch_norm" unless the constructor
-            has arguments of these names.
+        Options: the constructor's arguments. "head" and "batch_norm" are added if the constructor
+            has no arguments of these names.
     """
 
     module_class: ClassVar[type[nn.Module]]
@@ -90,8 +90,8 @@ class NamedModule(ModuleModel):
         """Make a new module with ``seed``, and return its learned parameters.
 
         Global generators are not changed. Buffers, and parameters without ``requires_grad``, come
-        from the module that ``build`` made. ``build`` uses a fixed seed, so they are equal in every
-        process.
+        from the module that ``build`` made. These tensors are equal in every process, because
+        ``build`` uses a fixed seed.
         """
         learned = super().init_params(seed)
         fresh = dict(self._make(seed).named_parameters())

@@ -46,9 +46,10 @@ class NgramBagOptions:
 class NgramBag(Encoder[NgramBagOptions]):
     """Return the weighted mean of the embeddings of a text's byte n-grams, looked up by hash.
 
-    The weights are the square roots of the n-grams' counts, scaled to length 1. ASCII capitals
-    count as lower case. Before training this is a random projection, which preserves distances
-    between texts.
+    The weights are the square roots of the counts of hash buckets, and the vector of a text's
+    weights is scaled to length 1. ASCII capitals count as lower case. Before training, the
+    embedding is a random projection of the weights, which approximately preserves distances between
+    texts.
 
     Source: Joulin et al. 2017, arXiv:1607.01759, section 2.1; the hashing trick of Weinberger et
     al. 2009, arXiv:0902.2206; n-grams of characters as in Bojanowski et al. 2017, arXiv:1607.04606.
@@ -90,12 +91,13 @@ class NgramBag(Encoder[NgramBagOptions]):
 
 
 def count_ngrams(texts: Tensor, *, buckets: int, max_n: int) -> Tensor:
-    """Return the square roots of each bucket's count, scaled to length 1 per text: [n, buckets].
+    """Return the square roots of the buckets' counts, [n, buckets], with rows of length 1.
 
-    An empty text gives zeros.
+    The row of an empty text is zero.
 
     Args:
-        texts: [n, length], bytes as numbers, padded with zeros; not differentiated.
+        texts: [n, length], bytes as numbers, padded with zeros. The result has no gradient with
+            respect to the texts.
         buckets: number of buckets.
         max_n: longest n-gram, in bytes.
     """

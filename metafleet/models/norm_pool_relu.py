@@ -1,15 +1,16 @@
-"""Batch norm, 2x2 max pooling and ReLU in one step, with both derivatives in closed form.
+"""Batch norm, 2x2 max pooling and ReLU in one step, with two derivatives in closed form.
 
 Autograd's second derivative of batch norm makes about thirty passes over full-size tensors. These
 passes took more than half of the time of second-order MAML on a CPU. The closed form needs one pass
-over the activations for each sum and one for the result. All other operations are on tensors of the
-pooled size.
+over the activations for each sum, and one pass for the result. All other operations are on tensors
+of the pooled size.
 
 Let z [N, c] be the activations of the channels c (N = n * h * w), r = 1 / sqrt(variance + eps),
 xhat = (z - mean) * r, and S the matrix that selects the positions that pooling keeps. The forward
-pass is a = relu(scale * S xhat + shift). Pooling comes before the affine map; the two can be
-exchanged if the sign of the scale is taken into account. Let g be the gradient of a where a > 0,
-and A = scale * r. The gradients are (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3)
+pass is a = relu(scale * S xhat + shift). Pooling comes before the affine map. The order can be
+exchanged, because S takes the sign of the scale into account. Let g be the gradient of the loss
+with respect to a, set to 0 where a = 0, and let A = scale * r. The gradients are (Ioffe and Szegedy
+2015, arXiv:1502.03167, section 3)
 
     d_shift = sum g,   d_scale = sum g S xhat,
     d_z = A * (S^T g - d_shift / N - xhat * d_scale / N).
@@ -86,8 +87,8 @@ def _images(rows: Tensor, like: Tensor, height: int, width: int) -> Tensor:
 class _Forward(torch.autograd.Function):
     """Compute relu(pool(batch norm)) from (x, scale, shift), and tensors for the backward pass.
 
-    Callers use only the first output and its gradient. ``_Backward`` treats the other outputs as
-    functions of x and scale, and differentiates them itself.
+    Callers use only the first output and its gradient. The other outputs are functions of x and
+    scale, and ``_Backward`` includes their derivatives.
     """
 
     generate_vmap_rule = True
@@ -166,10 +167,11 @@ class _Backward(torch.autograd.Function):
 
 
 class _SecondBackward(torch.autograd.Function):
-    """The gradients of ``_Backward`` for its arguments gradient, x and scale; has no derivative.
+    """The gradients of ``_Backward`` with respect to its arguments gradient, x and scale.
 
-    This is a separate function because ``once_differentiable`` would silently omit some terms of a
-    third derivative while other terms are present.
+    This function cannot be differentiated. It is a separate function because
+    ``once_differentiable`` would silently omit some terms of a third derivative and keep other
+    terms.
     """
 
     generate_vmap_rule = True

@@ -11,9 +11,9 @@ Record = dict[str, list[Tensor]]
 class Notes:
     """Tensors that are noted while an episode is computed, by key and in order.
 
-    A function that ``torch.func`` differentiates or maps must return every tensor that leaves it.
-    The code that calls such a function therefore returns the notes from it with ``take`` and adds
-    them outside with ``put``.
+    If ``torch.func`` differentiates or maps a function, the function must return every tensor that
+    is used outside. Such a function therefore calls ``take`` and returns the notes. Its caller then
+    adds them with ``put``.
     """
 
     def __init__(self) -> None:

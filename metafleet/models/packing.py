@@ -18,8 +18,8 @@ class _Leaf:
     Attributes:
         shape: shape without the first axis; None for a scalar.
         dtype: dtype of the tensor before packing.
-        n_bytes: number of columns per number if each byte has a column of its own; 0 if each number
-            has one column.
+        n_bytes: number of columns for each number if each of its bytes has a column; 0 if each
+            number has one column.
     """
 
     shape: tuple[int, ...] | None
@@ -38,7 +38,8 @@ class PackedLayout:
 
     Attributes:
         spec: the structure without its leaves.
-        leaves: a ``_Leaf`` for each tensor; other values are stored as they are.
+        leaves: the leaves in order. A tensor is described by a ``_Leaf``. Any other value is stored
+            as it is.
     """
 
     spec: Any
@@ -82,9 +83,9 @@ def pack(
         structure: dicts, tuples and lists of tensors [n, ...] and scalars.
         n: rows of each tensor.
         what: name of the structure, for messages.
-        dtype: dtype of the result; None for the widest dtype of all tensors. With None, if some
-            tensors are floats, integers are packed as their bytes, which every float type holds
-            without rounding.
+        dtype: dtype of the result. None selects the widest dtype of all tensors. If ``dtype`` is
+            None and some tensors are floats, each integer is packed as its bytes, because every
+            float type holds a byte without rounding.
 
     Returns:
         The packed tensor [n, columns], and the layout to unpack it.

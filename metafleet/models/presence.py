@@ -11,8 +11,8 @@ from metafleet.episode import presence_key
 def presence(inputs: Mapping[str, Tensor], modality: str) -> Tensor:
     """Return 1 for each example that has ``modality`` and 0 for the others, float [n].
 
-    If ``inputs`` has the modality without a mask, all examples have it. If ``inputs`` lacks the
-    modality, as in some episodes of a mixture, no example has it.
+    If ``inputs`` has the modality but no mask for it, all examples have the modality. If ``inputs``
+    lacks the modality, as in some episodes of a mixture of data sets, no example has it.
     """
     mask = inputs.get(presence_key(modality))
     if mask is not None:
@@ -34,8 +34,8 @@ def stand_in(values: Tensor, mask: Tensor) -> Tensor:
 
     Returns:
         [n, ...]. An absent example is replaced by the last present example before it. If there is
-        none, it is replaced by the last present example of the batch. If no example is present, the
-        result is zeros.
+        no present example before it, it is replaced by the last present example of the batch. If no
+        example is present, the result is zeros.
     """
     # an exported model computes no batch statistics, and few formats support cummax
     if torch.compiler.is_exporting():

@@ -23,8 +23,8 @@ class RawFeaturesOptions:
 class RawFeatures:
     """Flattens the modalities and concatenates them in order of name. There is nothing to learn.
 
-    This model is for learners that have their own networks and take raw inputs. A modality that the
-    inputs lack, as in a mixture of data sets, becomes zeros.
+    This model is for learners that have their own networks and take raw inputs. If the inputs lack
+    a modality, as in a mixture of data sets, the model puts zeros in its place.
 
     Args:
         modalities: modality -> shape of one example.

@@ -24,8 +24,8 @@ def init_lstm(
         name: prefix of the tensors' names.
         n_inputs: features of an input.
         n_units: features of the hidden state and of the cell state.
-        n_hidden: features of the hidden state together with values appended to it, for example
-            values read from a memory; None for ``n_units``.
+        n_hidden: length of the hidden state plus the values that are appended to it, such as values
+            read from a memory. None means that nothing is appended.
     """
     shape = (n_inputs, n_hidden or n_units, n_units)
     return _init_gates(seed, index, name, n_gates=4, shape=shape)
@@ -36,8 +36,9 @@ def lstm_cell(
 ) -> tuple[Tensor, Tensor]:
     """Return the next (hidden, cell) state, [n, n_units] each.
 
-    i, f, g, o = x W_x + h W_h + b; c' = sigmoid(f + 1) c + sigmoid(i) tanh(g);
-    h' = sigmoid(o) tanh(c'). The 1 makes an untrained cell keep its state.
+    Let i, f, g, o be the four parts of x W_x + h W_h + b. Then c' = sigmoid(f + 1) c + sigmoid(i)
+    tanh(g) and h' = sigmoid(o) tanh(c'). Because of the 1, an untrained cell keeps most of its
+    state.
 
     Args:
         params: parameters, including those from ``init_lstm``.
@@ -62,8 +63,8 @@ def init_gru(seed: int, index: int, name: str, *, n_inputs: int, n_units: int) -
 def gru_cell(params: Mapping[str, Tensor], name: str, x: Tensor, hidden: Tensor) -> Tensor:
     """Return the next hidden state, [n, n_units].
 
-    With x W_x + b split into r_x, z_x, n_x and h W_h into r_h, z_h, n_h: r = sigmoid(r_x + r_h),
-    z = sigmoid(z_x + z_h), h' = (1 - z) tanh(n_x + r n_h) + z h.
+    Let r_x, z_x, n_x be the three parts of x W_x + b, and r_h, z_h, n_h the three parts of h W_h.
+    Then r = sigmoid(r_x + r_h), z = sigmoid(z_x + z_h) and h' = (1 - z) tanh(n_x + r n_h) + z h.
 
     Source: Cho et al. 2014, arXiv:1406.1078. The reset gate is applied after the product with W_h,
     as in cuDNN.
@@ -83,7 +84,8 @@ def unroll_lstm(
         params: parameters, including those from ``init_lstm``.
         name: prefix of their names.
         xs: [length, n, n_inputs].
-        is_reversed: read from the end; each hidden state keeps the position of its input.
+        is_reversed: whether to read the sequence from its end. The result keeps the order of the
+            inputs: hidden state i belongs to input i.
 
     Returns:
         [length, n, n_units].

@@ -74,7 +74,7 @@ def model_factory(
 def looked_at(
     options: Mapping[str, Any], problem: Problem, *, allowed_packages: Sequence[str] = ()
 ) -> set[str]:
-    """Return the modalities that a model reads; empty if unknown, as for a user's model.
+    """Return the modalities that a model reads. The result is empty if they are unknown.
 
     Raises:
         ConfigError: an option is wrong.
@@ -86,7 +86,7 @@ def looked_at(
 def require_seen_names(
     options: Mapping[str, Any], problem: Problem, *, allowed_packages: Sequence[str] = ()
 ) -> None:
-    """Check that the model reads class names, for episodes that show them.
+    """Check that the model reads class names, if the episodes show class names.
 
     Raises:
         ConfigError: the model does not read them, or an option is wrong. In the first case, the
@@ -116,8 +116,9 @@ def _check_shown(seen: set[str], problem: Problem) -> None:
     """Check that the model reads at least one modality of every kind of example.
 
     Raises:
-        ConfigError: the model reads no modality of some kind of example; the message names that
-            kind. Never raised if the model's modalities are unknown.
+        ConfigError: there is a kind of example of which the model reads no modality; the message
+            names that kind. If it is unknown which modalities the model reads, this error is not
+            raised.
     """
     for examples, modalities in problem.shown.items():
         if seen and seen.isdisjoint(modalities):

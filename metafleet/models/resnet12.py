@@ -43,11 +43,12 @@ class ResNet12Options:
 
 
 class ResNet12(Encoder[ResNet12Options]):
-    """Residual blocks of three 3x3 convolutions, and a mean over all positions, [n, channels].
+    """Residual blocks of three 3x3 convolutions, then a mean over all positions: [n, channels].
 
-    A block is pool(leaky(conv3(x) + skip(x))), where conv3 is the three convolutions and skip is a
-    1x1 convolution. Batch norm follows each of the four convolutions; leaky ReLU of slope 0.1
-    follows the first two of conv3.
+    A block is pool(leaky(conv3(x) + skip(x))). Here conv3 is the sequence of three convolutions,
+    skip is a 1x1 convolution, and leaky is a leaky ReLU of slope 0.1. Batch norm follows each of
+    these four convolutions. A leaky ReLU also follows the batch norm of the first and of the second
+    convolution of conv3.
 
     Source: Oreshkin et al. 2018, arXiv:1805.10123, section 4.2 and supplement, as in Lee et al.
     2019, arXiv:1904.03758, section 4.1, without DropBlock.

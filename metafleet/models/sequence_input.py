@@ -1,8 +1,8 @@
 """Inputs of sequence networks: points of a pen stroke, or bytes of a text.
 
-A text is given as UTF-8 bytes (numbers 0 to 255), padded with zeros; the bytes are embedded. A
-stroke is [length, d] without padding; each point is joined with its difference from the point
-before.
+A text is given as UTF-8 bytes (numbers 0 to 255), padded with zeros. Each byte is embedded. A
+stroke is [length, d], without padding. Each point is concatenated with its difference from the
+previous point.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,8 @@ class SequenceInput:
     def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         """Return positions [n, length, n_channels] and a float mask [n, length], 0 for padding.
 
-        Each point is joined with its difference from the point before; the first difference is 0.
+        Each point is concatenated with its difference from the previous point. The difference of
+        the first point is 0.
         """
         if self._is_text:
             return params["input.bytes"][x.long()], (x != 0).to(x.dtype)

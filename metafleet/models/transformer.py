@@ -27,7 +27,7 @@ class TransformerOptions:
 
     Attributes:
         dim: length of each position's vector, a multiple of ``heads``.
-        n_blocks: number of blocks of attention and a perceptron, >= 1.
+        n_blocks: number of blocks, >= 1. Each block consists of attention and a perceptron.
         heads: attention heads, >= 1.
         modality: modality to read; its examples are [length, d], or [length] bytes.
     """
@@ -43,10 +43,10 @@ class TransformerOptions:
 
 
 class Transformer(Encoder[TransformerOptions]):
-    """Lets positions attend to each other; the features are the mean of the normalised positions.
+    """Lets positions attend to each other. The features are the mean of the normalised positions.
 
-    Each block adds attention(norm(x)) to x and then perceptron(norm(x)). Position embeddings are
-    learned. Padding is masked.
+    Each block first replaces x by x + attention(norm(x)), and then by x + perceptron(norm(x)).
+    Position embeddings are learned. Padding is masked.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762; layers are normalised before attention and
     perceptron as in Xiong et al. 2020, arXiv:2002.04745, figure 1b.
