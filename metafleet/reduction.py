@@ -15,10 +15,11 @@ class TreeReducer:
     """Adds up the gradients of shards along a fixed binary tree over the shards' indices.
 
     A shard is the part of a step's episodes that one job computes. The tree first adds shards 0 and
-    1, 2 and 3, and so on. At the right edge, a node without a sibling moves up unchanged. Two
-    siblings are added as soon as both have arrived, and the memory of one of them is reused. If
-    shards arrive in the order of their index, at most log2(n) + 1 sums are therefore in memory. The
-    reducer is not thread-safe.
+    1, 2 and 3, and so on. Then it adds the sum of shards 0 and 1 to the sum of shards 2 and 3, and
+    so on. If the last node of a level has no sibling, it moves up unchanged. Two siblings are added
+    as soon as both have arrived. The sum reuses the memory of one of them. If shards arrive in the
+    order of their index, at most log2(n) + 1 sums are therefore in memory. The reducer is not
+    thread-safe.
 
     Args:
         n_shards: total number of shards, >= 1.
@@ -50,12 +51,12 @@ class TreeReducer:
         Args:
             shard: index of the shard.
             tensors: sum of the shard's meta-gradients.
-            may_change: whether the reducer may keep and change ``tensors``. Otherwise it only reads
-                them during this call, so that they can be memory-mapped.
+            may_change: whether the reducer may keep and change ``tensors``. If not, the reducer
+                only reads them during this call, so that they can be memory-mapped.
 
         Raises:
             ContractError: the shard is unknown or was added before, or its names or shapes differ
-                from those of the other shards. Nothing is added in this case.
+                from those of the other shards. If this error is raised, nothing is added.
         """
         self._check(shard, tensors)
         self._added.add(shard)
@@ -75,12 +76,13 @@ class TreeReducer:
         self._most_alive = max(self._most_alive, len(self._waiting))
 
     def result(self, *, partial: bool = False) -> Params:
-        """Return the sum over all shards or, with ``partial``, over those that have arrived.
+        """Return the sum over all shards. With ``partial``, sum only those that have arrived.
 
         A partial sum depends on which shards arrived, but not on their order.
 
         Raises:
-            ContractError: a shard is missing or, with ``partial``, all shards are missing.
+            ContractError: a shard is missing. With ``partial``, this error is raised only if all
+                shards are missing.
         """
         if partial and self._added:
             return self._join_what_is_there()

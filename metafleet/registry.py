@@ -137,7 +137,7 @@ def find_class(
 
 
 def import_class(name: str, *, kind: str, allowed_packages: Sequence[str]) -> Any:
-    """Import "package.module:Class" from a package of the user.
+    """Import the class "package.module:Class" from a package of the user.
 
     Raises:
         ConfigError: the package is not allowed, cannot be imported, or has no such name.
@@ -177,7 +177,7 @@ def readable_errors(what: str) -> Iterator[None]:
     """Convert an exception of a user's class to a one-line error.
 
     Args:
-        what: start of the message: the class, and what it did.
+        what: start of the message, which names the class and the call.
 
     Raises:
         DataError: the class raised anything other than Metafleet's own errors.
@@ -202,7 +202,7 @@ def _told(error: Exception) -> str:
 def _line_of_user(error: BaseException) -> str:
     """Return the innermost line of the user's code that raised, such as ", tasks.py:12".
 
-    The user's code is everything in the folder of the first file that Metafleet has called.
+    The user's code is all code in one folder: that of the first file that Metafleet has called.
     """
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [it for it in frames if not _is_of_others(it.filename)]

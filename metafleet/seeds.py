@@ -1,7 +1,7 @@
 """Random numbers that depend only on *what* is drawn, not on where or when it is drawn.
 
-``CounterRng`` is BLAKE2b in counter mode. A stream is addressed by (run seed, split, outer step,
-episode), and its block i is the keyed hash of this address and i. No state is carried between
+``CounterRng`` is BLAKE2b in counter mode. The address of a stream is (run seed, split, outer step,
+episode). Block i of the stream is the keyed hash of the address and i. No state is carried between
 episodes, so any worker can draw episode 17 of step 1000 without drawing the earlier ones. The
 numbers are the same on every platform and with every version of torch or numpy.
 """
@@ -25,7 +25,8 @@ MAX_SEED = _TWO_64 - 1
 def _hash_of_step(seed: int, domain: str, step: int) -> "hashlib.blake2b":
     """Return the hash of the part of an address that all episodes of a step share.
 
-    It is copied, never changed. With it, a block costs one compression instead of two.
+    Callers copy the hash, and do not change it. Because of this shared hash, a block costs one
+    compression instead of two.
     """
     start = hashlib.blake2b(key=_WORD.pack(seed), person=domain.encode())
     start.update(_WORD.pack(step))
@@ -66,7 +67,7 @@ class CounterRng:
     def first_words(self, n: int) -> bytes:
         """Return at least the first n words of the stream, as little-endian 64-bit integers.
 
-        This draws nothing: what other methods return does not change.
+        This method draws no numbers. It does not change what other methods return.
         """
         return b"".join(map(self._block, range(-(-n // _WORDS_PER_BLOCK))))
 

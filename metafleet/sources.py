@@ -1,9 +1,9 @@
 """Digests of code outside Metafleet: packages of the user, and the libraries that they use.
 
 A package's digest covers its sources, compiled extensions and tensors. A package may be a folder, a
-single file, a zip file, or a namespace package of several folders; links are followed. Byte code,
-texts and other data are left out, because a run may write such files next to its code. The digest
-is computed once per process, when the package is imported, because later changes on disk do not
+single file, a zip file, or a namespace package of several folders. Links are followed. The digest
+does not cover byte code, texts and other data, because a run may write such files next to its code.
+The digest is computed once per process, when the package is imported. Later changes on disk do not
 affect the code that this process runs.
 """
 
@@ -99,10 +99,10 @@ def folder_digest(folder: Path, *, without: Collection[str] = ()) -> str:
 def libraries_of(package: str) -> dict[str, str]:
     """Return the libraries that a package's sources import: distribution -> version.
 
-    The result contains only libraries that this process has already loaded, and numpy and scipy if
-    these libraries require them. torch and Metafleet are left out, because a fingerprint includes
-    them anyway. If a module is not installed as a distribution, such as a helper package on
-    PYTHONPATH, its digest is used as the version.
+    The result contains only libraries that this process has already loaded. It also contains numpy
+    and scipy if one of these libraries requires them. It does not contain torch and Metafleet,
+    because a fingerprint includes them anyway. A module may not be installed as a distribution, for
+    example a helper package on PYTHONPATH. The version of such a module is its digest.
     """
     return versions_of(name for name in _imported_by(package) if name in sys.modules)
 

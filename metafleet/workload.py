@@ -1,8 +1,8 @@
 """The work of a run, built from its JSON description in any process.
 
 ``Workload.build`` turns a ``WorkloadSpec`` into a learner and an episode source. The in-process
-dispatcher and the Celery workers call the same ``gradient`` and ``evaluate``, so the result of a
-shard does not depend on where it is computed.
+dispatcher and the Celery workers call the same methods ``gradient`` and ``evaluate``. The result of
+a shard (a part of a step's episodes) therefore does not depend on where it is computed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ class Workload:
     """A learner and its episodes. It is stateless: every result depends only on the arguments.
 
     Attributes:
-        spec: the spec that it was built from.
+        spec: the spec from which the workload was built.
         learner: the learner.
         source: the source of episodes.
         device: torch device to compute on, such as "cpu" or "cuda".
@@ -143,7 +143,7 @@ class Workload:
         return schema_of(self.init_state())
 
     def check_execution(self) -> None:
-        """Check that the learner supports the spec's execution, by computing two episodes.
+        """Check that the learner supports the spec's execution. The check computes two episodes.
 
         Raises:
             ConfigError: the learner does not support it.
@@ -193,9 +193,9 @@ class Workload:
     ) -> MetaGradient:
         """Sum the meta-gradients of episodes first_episode, first_episode + 1, ..., in that order.
 
-        The global generators are seeded before each episode. ``vmap`` and ``compiled``, which
-        compute a chunk of several episodes at once, seed the generators before each chunk.
-        Afterwards, the state of the generators and torch's modes are restored.
+        The global generators are seeded before each episode. The executions "vmap" and "compiled"
+        compute a chunk of several episodes at once. They seed the generators before each chunk. At
+        the end, the states of the generators and torch's modes are restored.
 
         Returns:
             The sum, on the CPU.

@@ -18,8 +18,8 @@ Options = Mapping[str, Any]
 class WorkloadSpec:
     """Everything that determines the arithmetic of a run, as plain JSON values.
 
-    Tables of options are sorted by key, so that their order in a file or message has no effect. For
-    example, it cannot change the order in which a fusion joins its modalities.
+    Tables of options are sorted by key, so that the order of keys in a file or message has no
+    effect. For example, this order cannot change the order in which a fusion joins its modalities.
 
     Attributes:
         seed: the run's seed, from which episodes and the initial state are drawn.

@@ -1,6 +1,7 @@
 """The global random generators of a process: torch's, NumPy's and Python's.
 
-User code draws from them. When a computation is repeated, it must draw the same numbers again.
+User code may draw from these generators. If a computation is repeated, it must draw the same
+numbers again.
 """
 
 import ctypes
@@ -27,7 +28,7 @@ class GeneratorStates(NamedTuple):
         cpu: state of torch's CPU generator.
         devices: states of torch's generators on other devices, in order.
         numpy: state of NumPy's generator.
-        numpy_bytes: the same state as raw memory, which is fast to compare.
+        numpy_bytes: the state of NumPy's generator as raw memory, which is fast to compare.
         python: state of Python's ``random``.
     """
 
@@ -85,7 +86,7 @@ class Generators:
 
         Args:
             seed: seed for torch, as in ``torch.manual_seed``; 0 <= seed < 2**64.
-            numpy: seed for NumPy, 0 <= numpy < 2**32; None to derive it from ``seed``.
+            numpy: seed for NumPy, 0 <= numpy < 2**32. None derives this seed from ``seed``.
             python: seed for Python's ``random``; None to use ``seed``.
         """
         torch.default_generator.manual_seed(seed)

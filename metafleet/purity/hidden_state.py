@@ -1,9 +1,9 @@
-"""The hidden state of a computation: state that it reads or changes besides its arguments.
+"""The hidden state of a computation: state that it reads or changes, other than its arguments.
 
-A learner should be a function of its state and an episode. But a user's module may also draw random
+A learner should be a function of its state and an episode. But a user's module may draw random
 numbers, count its calls, or keep averages in buffers. Some code repeats a computation, or runs
-several computations that must not depend on one another. Such code captures this hidden state and
-restores it.
+several computations that must not depend on one another. Such code captures the hidden state before
+a computation, and restores it afterwards.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +41,8 @@ class Snapshot:
     """A hidden state at one time.
 
     Attributes:
-        values: for each group of slots, name of a slot -> its value as ``keep`` returned it.
+        values: one mapping for each group of slots: name of a slot -> the slot's value, as ``keep``
+            returned it.
         generators: states of the generators; None if they were not captured.
     """
 
@@ -104,7 +105,7 @@ class HiddenState:
     """The state of modules, of the objects that hold them, and of the global generators.
 
     Args:
-        roots: learners, models or modules; modules in their attributes are included.
+        roots: learners, models or modules. Modules in the attributes of a root are included.
         devices: torch devices on which the roots compute.
         kinds: kinds of slots to include: "buffer", "parameter", "attribute".
     """
@@ -139,8 +140,7 @@ class HiddenState:
 
         Args:
             snapshot: a snapshot of this hidden state.
-            instead: path of a tensor (as in ``linked``) -> tensor to put there instead of the
-                captured one.
+            instead: path of a tensor, as in ``linked`` -> tensor that replaces the captured tensor.
         """
         for index, (group, values) in enumerate(zip(self._groups, snapshot.values, strict=True)):
             slots, now = group.slots, group.items()

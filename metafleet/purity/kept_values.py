@@ -1,7 +1,8 @@
 """Keep tensors, generators, small containers and numbers, and restore them later.
 
-``keep`` copies values that can change in place. It keeps values of unknown types by reference.
-Restoring such a value gives the same object and does not undo changes to it.
+``keep`` copies a value of a known type if the value can change in place. It keeps a value of an
+unknown type by reference. Restoring a value that was kept by reference gives the same object, and
+does not undo changes to the object.
 """
 
 import random
@@ -37,7 +38,7 @@ class Kept:
 
         Args:
             path: location of the object.
-            instead: path -> tensor to put there instead of the kept one.
+            instead: path -> tensor that replaces the kept tensor.
         """
         raise NotImplementedError
 
@@ -101,7 +102,7 @@ def keep(value: Any, clones: Clones, before: Clones, depth: int = 0) -> Any:
     """Return a copy of ``value`` as a ``Kept`` if it can change in place, else ``value`` itself.
 
     Args:
-        value: any value; one of unknown type is returned as it is.
+        value: any value. A value of unknown type is returned as it is.
         clones: copies made so far. New copies are added to it.
         before: earlier copies, which are reused if they are still equal.
         depth: number of containers that enclose the value.

@@ -1,8 +1,8 @@
 """Isolate user code from process state: global generators and torch's modes.
 
-Learners and models should be functions of a state and an episode. But some of them draw from a
-global generator or change one of torch's modes. Their results are made repeatable in two ways: the
-generators are seeded for each episode, and generators and modes are restored afterwards.
+Learners and models should be functions of a state and an episode. But some learners and models draw
+from a global generator or change one of torch's modes. To make their results repeatable, the
+generators are seeded for each episode. Afterwards, the generators and torch's modes are restored.
 """
 
 import zlib
@@ -64,8 +64,8 @@ def seed_generators(rng: CounterRng, device: str = "cpu") -> None:
 def checksum(state: MetaState) -> int:
     """Return a checksum that almost certainly changes if a tensor on the CPU is written to.
 
-    It reads the state once, at 1 GB per second or more. It ignores tensors on other devices, where
-    code works on a copy of the state.
+    The checksum reads the state once, at a rate of at least 1 GB per second. Tensors on other
+    devices are ignored, because code on other devices works on a copy of the state.
     """
     found = 0
     for tensor in flatten_state(state).values():

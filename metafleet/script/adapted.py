@@ -13,15 +13,15 @@ from metafleet.script.runtime import running
 
 
 class Adapted:
-    """A module that has adapted to a support set. Call it with inputs.
+    """A module that has adapted to a support set; it is called with inputs.
 
-    Later outer steps do not change it.
+    Later outer steps do not change the adapted module.
 
     Args:
         adaptation: the result of the learner's ``adapt``.
         factory: factory of the model. Its module runs with all submodules in evaluation mode.
         hidden: hidden state of the module, such as its buffers and random generators.
-        left: hidden state after the adaptation, from which every prediction starts.
+        left: hidden state after the adaptation. Every prediction starts from this state.
         like: tensor that gives the device and precision to which inputs are converted.
 
     Attributes:

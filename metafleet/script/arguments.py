@@ -58,7 +58,7 @@ def check_make_optimiser(make: Any) -> None:
 
 
 def check_optimiser(made: Any) -> None:
-    """Check that the optimiser that the user's function returned can step.
+    """Check that the optimiser, which the user's function returned, has a method ``step``.
 
     Raises:
         ConfigError: the returned object is a class or has no ``step`` method.

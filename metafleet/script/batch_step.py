@@ -13,8 +13,8 @@ class BatchStep:
         loss: loss of the batch, before any step along its gradient.
         batch: index of the batch within its task, from 1.
         is_query: whether the batch was the query of its task. The query ends the task.
-        outer: the outer step that this batch completed; None after an inner step, or if the outer
-            step needs more tasks.
+        outer: the outer step that this batch completed. None if the batch was not a query, or if
+            the outer step needs more tasks.
     """
 
     loss: float

@@ -69,8 +69,8 @@ class Algorithm:
     def for_losses(self) -> "Algorithm":
         """Return this algorithm with a step size that suits any loss, unless the user set one.
 
-        The default step sizes come from papers on episodes of images. With such step sizes,
-        training on squared errors diverges.
+        The default step sizes come from papers on episodes of images. Training on squared errors
+        diverges with the default step sizes.
         """
         rate = getattr(self.options, "inner_lr", None)
         if rate is None or "inner_lr" in self.given or not self.takes_losses:
@@ -87,7 +87,8 @@ class Binding:
         learner: the learner built from this algorithm.
         problem: the shapes that the learner was built for.
         factory: the factory that made the learner's model.
-        is_packed: whether the module returns a dict or tuple. Targets are then values, not classes.
+        is_packed: whether the module returns a dict or tuple. If it does, targets are values, not
+            classes.
     """
 
     algorithm: Algorithm
@@ -176,7 +177,7 @@ def bind(
 
 
 def require_losses_enough(algorithm: Algorithm) -> None:
-    """Check that the learner needs nothing from an episode but losses of the module.
+    """Check that the learner needs only losses of the module, and nothing else of an episode.
 
     Raises:
         ConfigError: the learner's class does not set ``takes_losses``.

@@ -22,7 +22,7 @@ class Bound:
     Attributes:
         binding: the learner that was built from algorithm and module.
         state: the learned state.
-        optimiser: optimiser of ``state.params``; None if there are no parameters.
+        optimiser: optimiser of ``state.params``. None if there are no parameters.
         execution: the object that computes the meta-gradients.
     """
 
@@ -37,7 +37,7 @@ class Bound:
         return self.binding.learner
 
     def check_execution(self) -> None:
-        """Reject active dropout under vmap, because vmap would draw other masks than autograd.
+        """Reject active dropout under vmap, which would draw other masks than autograd does.
 
         Raises:
             ConfigError: the module has active dropout; the message names the layer.

@@ -14,13 +14,13 @@ from metafleet.problem import LossFn
 class CheckedLoss:
     """Checks that the loss is a scalar and, on first use, that it depends on the outputs.
 
-    Later losses may be constant, for example if a mask leaves no element. Outputs and targets that
-    are dicts or tuples arrive packed into one tensor. This class unpacks them before it calls the
-    loss.
+    After the first use, a loss may be constant, for example if a mask excludes all elements.
+    Outputs and targets that are dicts or tuples arrive packed into one tensor. This class unpacks
+    them before it calls the loss.
 
     Args:
-        loss: a function that takes outputs as the module returns them and targets as the script
-            gives them, and returns a scalar.
+        loss: a function of outputs and targets that returns a scalar. It gets the outputs as the
+            module returns them, and the targets as the script gives them.
         function: the module that computes the outputs.
 
     Attributes:

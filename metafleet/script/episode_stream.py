@@ -29,8 +29,8 @@ def prepared(
 ) -> Iterator[Episode]:
     """Convert and yield one episode at a time, and record its inputs in ``latest``.
 
-    The global generators are seeded before each episode is yielded. While the script makes the next
-    episode, the generators have the script's own state.
+    Before an episode is yielded, the global generators are seeded. While the script makes the next
+    episode, the generators have the state that the script left.
 
     Raises:
         ConfigError, DataError: an item is not an episode, or does not fit algorithm and module.

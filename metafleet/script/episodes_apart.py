@@ -12,8 +12,9 @@ EpisodeT = TypeVar("EpisodeT")
 class EpisodesApart:
     """Restores the modules' hidden state, so that all episodes of a step start from the same state.
 
-    After the step, the modules have the hidden state that the first episode left. The mean over the
-    episodes could be a state that a module never reaches by itself.
+    After the step, the modules have the hidden state that the first episode left. The mean of the
+    states that the episodes left is not used, because a module might never reach such a state by
+    itself.
 
     Args:
         hidden: hidden state of the modules. If the state changes between two episodes, the script

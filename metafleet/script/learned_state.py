@@ -21,7 +21,7 @@ class LearnedState:
     Args:
         learner: learner bound to the module.
         function: the module.
-        seed: seed for the tensors that the learner initialises itself.
+        seed: seed for the initial values of the learner's own tensors.
         like: tensor that gives device and precision of the learner's own tensors.
         own_params: trained values of the learner's own parameters.
 

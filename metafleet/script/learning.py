@@ -54,10 +54,10 @@ class Learning:
     Attributes:
         step: number of outer steps taken.
         hidden: the hidden state that the module's forward pass may change.
-        bound: the parts that depend on the shapes of the data; None until data were seen.
+        bound: the parts that depend on the shapes of the data. None until the first data arrive.
         algorithm: the algorithm in use. Its default step size may change until the first update.
         is_decided: whether an update was made. The step size is then fixed.
-        is_judged: whether the module adapted to an episode before the first update.
+        is_judged: whether the module has adapted to an episode before the first update.
     """
 
     def __init__(
@@ -175,14 +175,14 @@ class Learning:
         buffers: Params | None = None,
         settle: Callable[[], None] = lambda: None,
     ) -> float:
-        """Take an outer step along the mean gradient, and return the mean's norm.
+        """Take an outer step along the mean gradient, and return the norm of this gradient.
 
         An interrupt takes effect either before or after the whole step.
 
         Args:
             grads: sums of gradients, by parameter name.
             n_episodes: number of episodes in the sums.
-            buffers: sums of batch norm statistics; None if the module keeps them itself.
+            buffers: sums of batch norm statistics. None if the module itself keeps the statistics.
             settle: a function that writes the step's other changes to the module.
 
         Raises:

@@ -25,7 +25,7 @@ def loss_gradient(loss: Tensor, params: Mapping[str, Tensor]) -> Params:
     """Return the gradient for each of ``params``; zeros where the loss does not depend on them.
 
     Args:
-        loss: a scalar with an autograd graph, which this call frees.
+        loss: a scalar with an autograd graph. This call frees the graph.
         params: parameters by name; all require gradients.
 
     Raises:

@@ -54,7 +54,8 @@ class MetaLearner:
         predict = meta.adapt((support_x, support_y))
         predict(x)
 
-    It also learns from the losses of a training loop. Successive batches then form a task:
+    A ``MetaLearner`` can also learn from the losses of a training loop. Successive batches then
+    form a task:
 
         meta = MetaLearner(module)
         for inputs, labels in loader:
@@ -62,26 +63,27 @@ class MetaLearner:
 
     Training updates the module's own parameters in place. After each step the module holds the
     meta-learned initialisation, and you can use and save it like any module. Parameters without
-    ``requires_grad`` are neither trained nor adapted. If an algorithm learns more than parameters,
-    such as step sizes, this object stores the rest.
+    ``requires_grad`` are neither trained nor adapted. If an algorithm also learns other tensors,
+    such as step sizes, the ``MetaLearner`` stores them.
 
-    Batch norm in the module follows ``batch_norm`` (the modes of ``metafleet.models.batch_norm``),
-    not ``train()`` and ``eval()``. The default for a module that keeps running statistics is
-    "running". In meta-training, every batch is then normalised by its own statistics, and an outer
-    step updates the module's running statistics once. Evaluation normalises by the running
-    statistics.
+    Batch norm in the module follows ``batch_norm``, which is one of the modes of
+    ``metafleet.models.batch_norm``. It does not follow ``train()`` and ``eval()``. If the module
+    keeps running statistics, the default mode is "running". In this mode, meta-training normalises
+    every batch by its own statistics, and an outer step updates the module's running statistics
+    once. Evaluation normalises by the running statistics.
 
-    Dropout follows ``train()`` in meta-training and is off otherwise. Its draws depend only on
-    ``seed`` and the episode's position, and the state of the global generators is preserved. Every
-    episode of a step starts with the same buffers. After the step, the buffers have the values that
-    the first episode left.
+    In meta-training, dropout follows ``train()`` and ``eval()``. Outside meta-training, dropout is
+    off. The draws of dropout depend only on ``seed`` and the episode's position. The state of the
+    global generators is preserved. Every episode of a step starts with the same values of the
+    module's buffers. After the step, the buffers have the values that the first episode left.
 
     Shapes are inferred from the first episode. A ``MetaLearner`` is not thread-safe.
 
     Args:
-        module: a module on any device and of any precision. Move it before you pass it. Learners
-            with an output layer use the module's outputs. Learners that compare embeddings use the
-            input of ``head`` if you name one, and the outputs otherwise.
+        module: a module on any device and of any precision. Move the module to its device before
+            you pass it. Learners with an output layer use the module's outputs. Learners that
+            compare embeddings use the input of the submodule ``head``. If you do not name a head,
+            they use the module's outputs.
         algorithm: a learner's name, or a class derived from ``EpisodicLearner``.
         loss: a function from outputs [n, ...] and targets [n, ...] to a scalar, used in inner and
             outer steps. None selects the mean cross-entropy if targets are classes, and the mean
@@ -165,7 +167,7 @@ class MetaLearner:
 
     @property
     def optimiser(self) -> torch.optim.Optimizer:
-        """The outer optimiser, to which torch's schedulers can be attached; exists once bound.
+        """The outer optimiser, to which torch's schedulers can be attached.
 
         Raises:
             ConfigError: no episode was seen yet, or there are no parameters to learn.
@@ -182,7 +184,7 @@ class MetaLearner:
         return self._learning.require_bound().learner.batch_norm
 
     def bind(self, support: PlainSupport) -> None:
-        """Bind the learner to the shapes of this support set, as the first episode would.
+        """Bind the learner to the shapes of a support set, as the first episode also does.
 
         Raises:
             ConfigError: algorithm, module and data do not fit together.
@@ -206,21 +208,22 @@ class MetaLearner:
     ) -> OuterStep | BatchStep:
         """Take one outer step: adapt to each episode, and step along the mean meta-gradient.
 
-        If episodes are computed one by one, only one is in memory at a time, so a generator may
-        yield any number of them.
+        If ``execution`` computes episodes one by one, only one episode is in memory at a time. A
+        generator may then yield any number of episodes.
 
-        You can pass a loss instead of episodes. It then counts as one batch of a training loop,
-        which is either an inner step of the current task or the task's query; see
+        You can pass a loss instead of episodes. The loss then counts as one batch of a training
+        loop. The batch is either an inner step of the current task or the task's query; see
         docs/how-to/scripts.md.
 
         Args:
-            episodes: a meta-batch of episodes, each a tuple (support x, support y, query x, query
-                y) or an ``Episode``; or a scalar loss of the module's outputs.
-            further: must be empty; labels and similar arguments belong in the loss.
+            episodes: a meta-batch of episodes, or a scalar loss of the module's outputs. An episode
+                is a tuple (support x, support y, query x, query y) or an ``Episode``.
+            further: must be empty. Labels and similar arguments belong in the loss.
 
         Raises:
             NumericsError: a loss or gradient is not finite; the message names the step and the
-                episode or batch. Nothing is changed, but a training loop's current task is dropped.
+                episode or batch. The learned state does not change. The current task of a training
+                loop is dropped.
             ConfigError, DataError: an episode or the loss does not fit algorithm and module.
         """
         if further:
@@ -284,8 +287,9 @@ class MetaLearner:
                 for example after the last batch of a loop.
 
         Returns:
-            The outer step; None if there is no current task, or if the outer step needs more tasks.
-            With ``finish``, it is None only if there was no batch since the last outer step.
+            The outer step. None if there is no current task, or if the outer step needs more tasks.
+            With ``finish``, the result is None only if there was no batch since the last outer
+            step.
 
         Raises:
             NumericsError: the meta-gradient is not finite; nothing is changed.

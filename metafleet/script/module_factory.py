@@ -19,8 +19,8 @@ class ModuleFactory:
 
     Args:
         function: the module.
-        inputs: example inputs of the module, name -> [n, ...]; empty if the caller's loop
-            passes losses instead of episodes, so that no inputs are known.
+        inputs: example inputs of the module, name -> [n, ...]. Empty if the caller's loop passes
+            losses instead of episodes, because no inputs are then known.
         batch_norm: the batch norm mode; None for the module's own behaviour.
         is_regression: whether targets are values, so that outputs may have any shape.
 
@@ -84,13 +84,13 @@ class ModuleFactory:
     def explaining(self, under_way: Iterable[Mapping[str, Tensor]]) -> Iterator[None]:
         """Raise a one-line error if a computation fails because the module rejects its inputs.
 
-        To find the cause, the module runs on the inputs again, but only after a failure. Running it
+        After a failure, the module runs on the inputs again, to find the cause. Running the module
         on all inputs beforehand would cost a forward pass for every new sequence length or number
         of nodes.
 
         Args:
-            under_way: inputs of the current computation, one of which may be the cause. They are
-                read only after a failure.
+            under_way: inputs of the current computation, one of which may be the cause of a
+                failure. The inputs are read only after a failure.
 
         Raises:
             ConfigError: the module cannot be run on one of these inputs.

@@ -34,8 +34,8 @@ ONLY_INPUT = "x"
 def ignored_by(loss: Any) -> IsIgnored:
     """Return a function that finds the targets that a loss ignores.
 
-    A loss ignores targets equal to its ``ignore_index``, and all targets below 0. If ``loss`` is
-    None, only -100 is ignored, as by torch's cross-entropy.
+    A loss ignores targets that are below 0 and targets that are equal to its ``ignore_index``. If
+    ``loss`` is None, only the target -100 is ignored, as by torch's cross-entropy.
     """
     if loss is None:
         return lambda classes: classes == _IGNORED_BY_TORCH
@@ -51,8 +51,8 @@ def as_episode(
 ) -> Episode:
     """Convert a script's episode to an ``Episode``.
 
-    Integer targets [n] are classes 0, 1, ...; n_way is then the largest class of the support set
-    plus one. All other targets are values; n_way is then 0.
+    If targets are integers [n], they are classes 0, 1, ..., and n_way is the largest class of the
+    support set plus one. All other targets are values, and n_way is 0.
 
     Args:
         given: the episode in one of the forms of ``PlainEpisode``.

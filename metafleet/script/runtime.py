@@ -49,12 +49,12 @@ class Turns:
 
 @contextmanager
 def running(module: nn.Module, *, is_training: bool) -> Iterator[Turns]:
-    """Make a module run reproducibly, with gradients that can be differentiated again.
+    """Make a module run reproducibly, with gradients that can be differentiated themselves.
 
     Inside the block, the caller must seed the global generators, for example for dropout. On exit,
-    they are reset to the script's states. In meta-training, the modes of submodules are not
-    changed. Otherwise, all submodules are in evaluation mode inside the block, and their modes are
-    restored on exit.
+    the generators are reset to the script's states. In meta-training, the modes of submodules are
+    not changed. Outside meta-training, all submodules are in evaluation mode inside the block, and
+    their modes are restored on exit.
     """
     devices = {p.device for p in module.parameters() if p.device.type != "cpu"}
     has_recurrence = any(isinstance(layer, nn.RNNBase) for layer in module.modules())

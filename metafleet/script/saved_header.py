@@ -1,8 +1,8 @@
 """The header of a file of ``MetaLearner.save``.
 
 A header holds a digest of its own values and a digest of the tensors. An attacker can forge both
-digests. Loading is safe even then: at worst, it takes ``_MOST_BYTES`` of memory or raises a
-``CheckpointError``.
+digests. Loading a forged file is also safe. At worst, it takes ``_MOST_BYTES`` of memory or raises
+a ``CheckpointError``.
 """
 
 import dataclasses
@@ -35,8 +35,8 @@ class SavedHeader:
         algorithm, options: name and options of the learner.
         step: number of outer steps taken.
         n_support: number of examples in the support set to which the learner was bound.
-        inputs: name of an input -> [shape of one example, dtype such as "float32"]. Empty if only
-            losses of a training loop were seen.
+        inputs: name of an input -> [shape of one example, dtype such as "float32"]. Empty if the
+            learner was trained only on losses of a training loop.
         n_way: number of classes; 0 if targets are values.
         target_dim: number of values in one example's target.
         groups: the optimiser's parameter groups, without the parameters.

@@ -1,7 +1,7 @@
 """Conversion of an outer optimiser's state to the tensors and numbers of a file, and back.
 
 Tensors are named "<index>.<moment>", where the index is the position of the learned parameter. To
-check that a file fits, a copy of the optimiser loads it and takes one step.
+check that a file fits the optimiser, a copy of the optimiser loads the file and takes one step.
 """
 
 import copy
@@ -60,9 +60,8 @@ def restore(
 
     Raises:
         CheckpointError: the state belongs to another optimiser, or this optimiser cannot step with
-            it. Nothing is changed in this case.
-        KeyError, ValueError: a name does not have the form "<index>.<moment>", as ``split`` gives
-            it.
+            the state. The optimiser is then unchanged.
+        KeyError, ValueError: a name does not have the form "<index>.<moment>" that ``split`` uses.
     """
     own = groups_of(optimiser)
     known, found = ([sorted(g.keys() - _OF_SCHEDULES) for g in each] for each in (own, groups))

@@ -28,7 +28,7 @@ Steps = GradientSteps[StepOptions]
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """The current task. Its tensors have no autograd graph, so that the task can be copied.
+    """The current task. Its tensors have no autograd graph, so the task can be copied.
 
     Attributes:
         first: learned parameters at the start of the task.
@@ -73,8 +73,8 @@ class TrainingLoop:
 
         Raises:
             ConfigError: the loss is not a scalar that depends on the module's parameters, the
-                learner needs more than losses, or the module changed since it was bound. Nothing is
-                changed in these cases.
+                learner needs more than losses, or the module has changed since the learner was
+                bound to it. If this error is raised, nothing is changed.
             NumericsError: the loss or its gradient is not finite. The task is dropped.
         """
         bound = self._learning.bind_to_losses()
@@ -174,8 +174,8 @@ class TrainingLoop:
     def _end(self, task: _Task) -> OuterStep | None:
         """Restore the module's initialisation, and take the outer step if enough tasks have ended.
 
-        The last batch is the query. If it is the only batch, MAML's meta-gradient is the gradient
-        of plain training, and Reptile takes its inner step on that batch.
+        The last batch is the query. If the query is the task's only batch, MAML's meta-gradient is
+        the gradient of plain training, and Reptile takes an inner step on the query.
         """
         bound = self._learning.require_bound()
         learner = _steps_of(bound)

@@ -24,7 +24,7 @@ class ClassSpeed:
         episode_s: median seconds per episode while all processes were busy.
         least_s, most_s: seconds per episode in the fastest and in the slowest job.
         jobs: number of measured jobs.
-        first_s: seconds that the first jobs took, including opening data and compiling.
+        first_s: seconds that the first jobs took, which includes opening data and compiling.
     """
 
     device: str
@@ -82,7 +82,8 @@ class Calibration:
 
     Attributes:
         episodes_per_job: the chosen job size. The bits of the run's results depend on it.
-        meta_batch_size: episodes in an outer step; the job size was chosen for this number.
+        meta_batch_size: episodes in an outer step. The job size was chosen for this number of
+            episodes.
         target_s: target compute time of a job, in seconds.
         classes: the measurements, one per available device class.
         execution: the chosen execution; "" if the configuration sets it.
@@ -149,14 +150,17 @@ class Calibration:
 def choose_episodes_per_job(meta_batch_size: int, *, episode_s: float, processes: int) -> int:
     """Return how many episodes each job should have.
 
-    Sizes from s to 2 s are considered. Jobs of size s take ``TARGET_S`` each, but s is smaller if
-    some processes would otherwise get no job. Among these sizes, the one that gives the busiest
-    process the fewest episodes is chosen. Ties go to the size with the fullest last job, then to
-    the smaller size.
+    Let s be the size at which a job takes ``TARGET_S`` seconds. If s leaves a process without a
+    job, s is reduced. The candidates are the sizes from s to 2 s that leave no process without a
+    job. The chosen size is the candidate that gives the fewest episodes to the busiest process. If
+    several sizes are equally good, the size with the fullest last job is chosen. If there is still
+    a choice, the smallest size is chosen. If there are fewer episodes than processes, each job has
+    one episode.
 
     Args:
         meta_batch_size: episodes in an outer step, >= 1.
-        episode_s: seconds per episode on the slowest device class, because any job may run there.
+        episode_s: seconds per episode on the slowest device class. This class is used because any
+            job may run there.
         processes: number of jobs that the workers compute at the same time, >= 1.
     """
     wanted = math.ceil(TARGET_S / max(episode_s, 1e-9))

@@ -22,19 +22,19 @@ def measure(
 ) -> ClassSpeed:
     """Return the measured speed of the workers that ``dispatcher`` reaches.
 
-    This waits until there are workers, as a run does. In the first round, each job has one episode,
-    and workers open data and model. A few rounds with longer jobs follow. In each of these rounds,
-    all processes compute at once, because they share caches and memory and so slow each other down.
-    The measurement takes at most about as long as four outer steps. It changes the dispatcher's job
-    size.
+    The function waits until there are workers, as a run does. In the first round, each job has one
+    episode, and the workers open the data and build the model. A few rounds with longer jobs
+    follow. In each of these rounds, all processes compute at the same time. This is necessary
+    because processes share caches and memory, and slow each other down. The measurement takes at
+    most about the time of four outer steps. It changes the dispatcher's job size.
 
     Args:
         dispatcher: dispatcher of one device class.
         request: the step whose episodes are computed.
         device: name of the device class.
-        size: episodes in a job; None to choose the number here. With a given size, a step may have
-            too few jobs to keep all processes busy. The measurement then computes more episodes
-            than a step has.
+        size: episodes in a job. None means that this function chooses the number. If the size is
+            given, a step may have too few jobs to keep all processes busy. The measurement then
+            computes more episodes than a step has.
 
     Raises:
         NumericsError: a loss or gradient is not finite.
