@@ -82,9 +82,9 @@ class LinearHead(FrozenHead[LinearT], Generic[LinearT]):
 class Ridge(LinearHead[RidgeOptions]):
     """Fit ridge regression of the classes in closed form.
 
-    W minimises |U W - Y|^2 + lambda |W|^2. The rows of U are u(x) of the support examples, and the
-    rows of Y are their one-hot classes. The learner ``r2d2`` uses the same classifier, but learns
-    lambda and an embedding.
+    W minimises |U W - Y|^2 + lambda |W|^2. The rows of U are u(x) for the support examples x, and
+    the rows of Y are the one-hot classes of the support examples. The learner ``r2d2`` uses the
+    same classifier, but learns lambda and an embedding.
 
     Source: Bertinetto et al. 2019, arXiv:1805.08136, eq. 6.
     """

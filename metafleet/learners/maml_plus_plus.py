@@ -25,9 +25,8 @@ class MamlPlusPlusOptions(MamlOptions):
     Attributes:
         inner_lr: initial value of every learned step size, > 0.
         inner_steps: gradient steps of the adaptation in meta-training, >= 1.
-        inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``. Steps after the
-            first ``inner_steps`` use the step sizes and batch norm of inner step number
-            ``inner_steps``.
+        inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``. Additional steps
+            use the step sizes and batch norm of the last step that meta-training takes.
         first_order: whether to drop second derivatives in all epochs.
         epoch_steps: number of outer steps in an epoch of the paper, >= 1.
         multi_step_epochs: number of epochs at the start in which the query loss after every inner

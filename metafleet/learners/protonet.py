@@ -19,7 +19,7 @@ class ProtonetOptions:
 
 
 class Protonet(MetricLearner[ProtonetOptions]):
-    """Learn an embedding f in which a class is represented by its mean support example.
+    """Learn an embedding f that represents a class by the mean embedding of its support examples.
 
     The prototype c_k is the mean of f over the support examples of class k. The logit of a query x
     for class k is -|f(x) - c_k|^2.

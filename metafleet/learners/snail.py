@@ -34,12 +34,11 @@ class SnailOptions:
 class Snail(SequenceLearner[SnailOptions]):
     """Read (x_1, y_1), ..., (x_m, y_m), (x, 0), and predict the target of x at the last position.
 
-    The network is Attention(D/2 keys, D/4 values), TC(D), Attention(2 D, D), TC(D), Attention(4 D,
-    2 D), and a linear layer. In the parentheses of the last two attention blocks, keys come before
-    values. Each block's output is concatenated to its input. For a sequence of length T, a TC block
-    consists of ceil(log2 T) dense blocks. Dense block i = 0, 1, ... applies two causal convolutions
-    a and b with kernel 2 and dilation 2^i, and outputs tanh(a) sigmoid(b). With D = 128, these are
-    the paper's sizes on Omniglot.
+    The network is Attention(D/2 keys, D/4 values), TC(D), Attention(2 D keys, D values), TC(D),
+    Attention(4 D keys, 2 D values), and a linear layer. Each block's output is concatenated to its
+    input. For a sequence of length T, a TC block consists of ceil(log2 T) dense blocks. Dense block
+    i = 0, 1, ... applies two causal convolutions a and b with kernel 2 and dilation 2^i, and
+    outputs tanh(a) sigmoid(b). With D = 128, these are the paper's sizes on Omniglot.
 
     Source: Mishra et al. 2018, arXiv:1707.03141, section 3, figure 2 and appendix A.
     """

@@ -37,7 +37,7 @@ def conv_block(
             function is given, the steps are not fused.
 
     Returns:
-        [n, c_out, h // 2, w // 2], or [n, c_out, h, w] without pooling.
+        [n, c_out, h // 2, w // 2] with pooling, or [n, c_out, h, w] without.
     """
     x = convolve(x, params[f"{layer}.conv.weight"], 1)
     if f"{layer}.conv.bias" in params:

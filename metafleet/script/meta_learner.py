@@ -86,8 +86,8 @@ class MetaLearner:
             they use the module's outputs.
         algorithm: a learner's name, or a class derived from ``EpisodicLearner``.
         loss: a function from outputs [n, ...] and targets [n, ...] to a scalar, used in inner and
-            outer steps. None selects the mean cross-entropy if targets are classes, and the mean
-            squared error otherwise.
+            outer steps. If ``loss`` is None, the loss is the mean cross-entropy if targets are
+            classes, and the mean squared error if targets are values.
         outer_lr: learning rate of Adam, unless ``optimiser`` is given.
         optimiser: a function that takes the learned parameters and returns the outer optimiser.
         clip_norm: maximum norm of the mean meta-gradient; 0 disables clipping.
@@ -95,9 +95,9 @@ class MetaLearner:
             distinguish head and body.
         batch_norm: a batch norm mode; None for the module's own behaviour.
         execution: how to compute meta-gradients. "autograd" computes one episode at a time. "vmap"
-            computes the whole meta-batch at once, for small networks and GPUs; the module must
-            support vmap, and all episodes must have the same shape. "constant_memory" keeps memory
-            from growing with the number of inner steps.
+            computes the whole meta-batch at once, which is fast for small networks and on GPUs. The
+            module must then support vmap, and all episodes must have the same shape.
+            "constant_memory" keeps memory from growing with the number of inner steps.
         tasks_per_step: number of tasks in one outer step, for losses of a training loop.
         seed: seed for everything random.
         options: options of the learner, such as ``inner_lr``.
