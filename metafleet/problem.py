@@ -30,8 +30,8 @@ class Problem:
         partial: modalities that not every episode has, as in a mixture of data sets.
         texts: modalities whose examples are the bytes of a text: [length], 0 to 255, with zeros
             after the end. All other modalities hold numerical quantities.
-        kinds: modality -> its kind, such as "image". A modality whose name is its kind may be
-            missing.
+        kinds: modality -> its kind, such as "image". A modality may be left out of this mapping if
+            its name is its kind.
         shown: description of a kind of example -> the modalities that such an example may have. The
             description is used in messages.
         added: modalities that are not in the data, but are extra inputs that a learner gives its

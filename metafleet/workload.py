@@ -68,7 +68,7 @@ class Workload:
         cache_dir: Path | None = None,
         given: Given | None = None,
     ) -> "Workload":
-        """Open the data, and bind learner and model to them. Nothing is cached here.
+        """Open the data, and bind learner and model to them. This method caches nothing.
 
         Args:
             spec: the description to build from.

@@ -22,7 +22,7 @@ class WorkloadSpec:
     effect. For example, this order cannot change the order in which a fusion joins its modalities.
 
     Attributes:
-        seed: the run's seed, from which episodes and the initial state are drawn.
+        seed: the run's seed. Episodes and the initial state are drawn from it.
         data: name and options of the data set.
         data_digest: sha256 of the prepared data and their split. Workers reject data with another
             digest.

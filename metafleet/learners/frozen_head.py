@@ -64,7 +64,7 @@ class Directions(NamedTuple):
 
 
 class FrozenHead(MetricLearner[HeadT], Generic[HeadT]):
-    """A head on features of one or several modalities, which have equal weight.
+    """A head on features of one or several modalities. All modalities have equal weight.
 
     A head has no parameters. Its state has two buffers, "features.sum" [d] and "features.weight"
     [modalities], which are running averages over outer steps. The sum divided by the weight is the

@@ -49,8 +49,8 @@ class StepOptions(InnerOptimiserOptions):
 class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
     """A learner that moves its fast parameters along the gradient of the support loss.
 
-    The option ``inner_optimiser`` selects the update rule. An optimiser's moments are stored among
-    the fast parameters.
+    The option ``inner_optimiser`` selects the update rule. If the optimiser has moments, they are
+    stored with the fast parameters.
 
     Attributes:
         still: names of fast parameters that inner steps do not move, for example features that are

@@ -29,8 +29,9 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
     the batch norm of the support set. Afterwards, it is the batch norm of the query set.
 
     Attributes:
-        reads_targets: True for a learner that uses targets for more than the loss. For such a
-            learner, a loss function cannot exclude examples from the support set.
+        reads_targets: True for a learner that uses the targets for something other than the loss.
+            With such a learner, a loss function cannot exclude support examples by ignoring their
+            targets.
     """
 
     reads_targets: ClassVar[bool] = False

@@ -30,9 +30,9 @@ class InnerOptimiserOptions:
 
     Attributes:
         inner_optimiser: "sgd", "momentum", "nesterov", "adam" or "adamw".
-        inner_momentum: momentum, or Adam's beta1, in [0, 1). None for 0.9.
-        inner_beta2: Adam's beta2, in [0, 1). None for 0.999.
-        inner_epsilon: Adam's epsilon, added to the root of the second moment, > 0. None for 1e-8.
+        inner_momentum: momentum, or beta1 of Adam, in [0, 1). None means 0.9.
+        inner_beta2: beta2 of Adam, in [0, 1). None means 0.999.
+        inner_epsilon: Adam's epsilon, added to the root of the second moment, > 0. None means 1e-8.
         inner_weight_decay: weight decay, >= 0. "adamw" shrinks the parameters by it. All other
             optimisers add the product of weight decay and parameter to the gradient, which is an L2
             penalty.

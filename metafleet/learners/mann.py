@@ -25,7 +25,7 @@ class MannOptions:
     Attributes:
         units: units of the LSTM controller, >= 1.
         slots: rows of the memory, > ``reads``.
-        width: numbers in a row, >= 1.
+        width: number of values in a row of the memory, >= 1.
         reads: number of read heads, >= 1.
         key_strength: factor for the cosines when memory is read, > 0. The paper uses 1. With the
             factor 1, each head reads a little of every row during much of the training.

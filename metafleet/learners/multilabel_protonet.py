@@ -31,8 +31,8 @@ class MultilabelProtonet(MetricLearner[MultilabelProtonetOptions]):
     logit is b. If every item has exactly one class, the probabilities are a softmax of the logits
     instead.
 
-    Source: each label is a two-class prototypical network (Snell et al. 2017, arXiv:1703.05175,
-    eq. 1 and 2), whose logit is the difference of its two distances.
+    Source: Snell et al. 2017, arXiv:1703.05175, eq. 1 and 2. Each label has a prototypical network
+    with two classes. Its logit is the difference of the two distances.
     """
 
     name: ClassVar[str] = "multilabel_protonet"

@@ -96,8 +96,8 @@ def require_finite_losses(losses: Sequence[Tensor], *, inner_lr: float | None) -
     """Check that no inner step diverged.
 
     Args:
-        losses: the support loss of each inner step, a scalar; may be empty.
-        inner_lr: step size for the message; None for a learner without one.
+        losses: the support loss of each inner step, each a scalar. The sequence may be empty.
+        inner_lr: step size that the message names; None if the learner has no step size.
 
     Raises:
         NumericsError: a support loss is not finite; the message names the inner step, counted from

@@ -53,8 +53,9 @@ class SklearnHeadOptions:
 class SklearnHead(MetricLearner[SklearnHeadOptions]):
     """Meta-train an embedding as ``Protonet`` does; evaluate it with a scikit-learn classifier.
 
-    Adaptation fits the classifier to the embedded support set. The outputs are the classifier's log
-    probabilities, or its decision function if it gives no probabilities.
+    Adaptation fits the classifier to the embedded support set. If the classifier gives
+    probabilities, the outputs are their logarithms. If not, the outputs are the values of its
+    decision function.
     """
 
     name: ClassVar[str] = "sklearn_head"

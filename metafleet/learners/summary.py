@@ -19,8 +19,8 @@ class Summary:
         n_episodes: number of episodes, n.
         loss, loss_ci95: mean of the loss and the half-width 1.96 * std / sqrt(n), where std divides
             by n - 1. The half-width is 0.0 for a single episode, whose spread is unknown.
-        accuracy, accuracy_ci95: mean and half-width of the accuracy, which is in [0, 1]; None for
-            regression.
+        accuracy, accuracy_ci95: mean of the accuracy, which is in [0, 1], and half-width of the
+            mean's interval. Both are None for regression.
     """
 
     n_episodes: int

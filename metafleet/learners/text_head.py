@@ -61,7 +61,7 @@ class TextHead(MetricLearner[TextHeadT], Generic[TextHeadT]):
 
     @classmethod
     def build(cls, options: TextHeadT, problem: Problem, make_model: ModelFactory) -> Self:
-        """Make the head, which classifies the features that a model computes of items.
+        """Make the head. It classifies the features that a model computes from items.
 
         Raises:
             ConfigError: the data are for regression, the episodes have no features of names, or

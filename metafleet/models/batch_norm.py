@@ -1,16 +1,19 @@
 """Batch norm in few-shot episodes. The mode decides which statistics a forward pass uses.
 
-    mode            support forward        query forward
-    transductive    own batch              own batch: predictions depend on the query batch
-    support         own batch              statistics of the adapted support forward, differentiated
-                                           through; own batch for a modality that the whole support
-                                           set lacks
-    running         as query forward       own batch in meta-training,
-                                           running averages in evaluation
+    mode            support set                       query set
+    transductive    statistics of the support set     statistics of the query set
+    support         statistics of the support set     statistics of the support set
+    running         own statistics in meta-training, running averages in evaluation
     per_step        as mode "running", with separate averages for each inner step
-    frozen          running averages       running averages, also in meta-training; they are
-                                           constant in an outer step
-    none            no normalisation       no normalisation
+    frozen          running averages                  running averages
+    none            no normalisation                  no normalisation
+
+In mode "transductive", predictions depend on the other queries. In mode "support", the query set is
+normalised by the statistics of the support set in a forward pass with the adapted parameters, and
+gradients flow through these statistics. If the whole support set lacks a modality, mode "support"
+normalises the queries of this modality by their own statistics. In mode "running", "own" means the
+support set for a support forward pass, and the query set for a query forward pass. In mode
+"frozen", the running averages are constant during an outer step, also in meta-training.
 
 Source: Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 1. Bronskill et al. 2020,
 arXiv:2003.03284, section 3, compare the modes. Mode "per_step" is "BNRS" in section 4 of Antoniou

@@ -24,8 +24,9 @@ def read_modality(options: Any, problem: Problem) -> str:
     """Return the modality that a network reads.
 
     Args:
-        options: its options. If ``options.modality`` is "", the network reads the only modality of
-            the data, or "text" if the data have several.
+        options: the network's options. If ``options.modality`` is "", the network reads the only
+            modality of the data. If the data then have several modalities, the network reads
+            "text".
         problem: the shapes of the data.
     """
     if options.modality:

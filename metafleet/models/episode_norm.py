@@ -115,7 +115,7 @@ class EpisodeNorm:
     def statistics(self) -> Params:
         """Return the mean of the statistics recorded in this episode's forward passes.
 
-        A layer or inner step without a forward pass gets its current averages.
+        If a layer or inner step had no forward pass, its current running averages are returned.
         """
         if not self._is_training or self._mode not in AVERAGED:
             return {}

@@ -19,7 +19,7 @@ def init_film(
 
     Args:
         seed: the run's seed.
-        index: index of the first tensor in the model; there are 2 tensors per layer.
+        index: index of the first tensor in the model. Each layer has 2 tensors.
         name: prefix of the tensors' names.
         n_inputs: length of the condition.
         layers: layer -> number of channels, as ``Model.layers``.

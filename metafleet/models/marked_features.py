@@ -34,8 +34,8 @@ class MarkedFeatures(RawFeatures):
 
     Args:
         modalities: modality -> shape of one example.
-        texts: the modalities that are bytes of a text. Bytes are not quantities, so their n-grams
-            are counted as in ``ngram_bag``.
+        texts: the modalities that are bytes of a text. Bytes are not quantities. Their n-grams are
+            therefore counted, as in ``ngram_bag``.
     """
 
     def __init__(self, modalities: Mapping[str, tuple[int, ...]], texts: frozenset[str]) -> None:

@@ -23,7 +23,7 @@ def presence(inputs: Mapping[str, Tensor], modality: str) -> Tensor:
 
 
 def stand_in(values: Tensor, mask: Tensor) -> Tensor:
-    """Replace absent examples by present ones, so that zeros do not enter the statistics.
+    """Replace absent examples by present ones, so that zeros do not affect batch statistics.
 
     The caller must mask the network's outputs for absent examples. The function does not branch on
     tensor values, so it can be mapped and traced.

@@ -13,7 +13,7 @@ from metafleet.script.runtime import running
 
 
 class Adapted:
-    """A module that has adapted to a support set; it is called with inputs.
+    """A module that has adapted to a support set. Call the object with inputs.
 
     Later outer steps do not change the adapted module.
 

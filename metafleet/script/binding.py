@@ -117,8 +117,8 @@ class Binding:
 
         Raises:
             ConfigError: the learner cannot handle that many classes.
-            DataError: the module has fewer than ``n_way`` outputs, or this support set has classes
-                as targets and earlier support sets had values, or vice versa.
+            DataError: the module has fewer than ``n_way`` outputs, or the kind of targets (classes
+                or values) differs from that of earlier support sets.
         """
         if n_way == self.n_way:
             return n_way
@@ -147,7 +147,7 @@ def bind(
     loss: LossFn | None,
     batch_norm: str | None,
 ) -> Binding:
-    """Build the learner for episodes with support sets of the same shapes as this one.
+    """Build the learner for episodes whose support sets have the same shapes as ``support``.
 
     Raises:
         ConfigError: algorithm, module and data do not fit together.

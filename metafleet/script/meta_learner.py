@@ -280,7 +280,7 @@ class MetaLearner:
         return OuterStep(step, means.loss, means.accuracy, norm, found.metrics)
 
     def next_task(self, *, finish: bool = False) -> OuterStep | None:
-        """End the current task of a training loop; its last batch is the query.
+        """End the current task of a training loop. The last batch of the task is the query.
 
         Args:
             finish: whether to take the outer step even with fewer than ``tasks_per_step`` tasks,

@@ -95,7 +95,7 @@ class TrainingLoop:
         return BatchStep(value, n_batches, False, None)
 
     def next_task(self, *, finish: bool) -> OuterStep | None:
-        """End the current task with its last batch as query; return the outer step if one is taken.
+        """End the current task, with its last batch as query; return the outer step, if taken.
 
         Args:
             finish: whether to take the outer step even if fewer than ``tasks_per_step`` tasks have

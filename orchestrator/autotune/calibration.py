@@ -21,7 +21,7 @@ class ClassSpeed:
         device: name of the class, "cpu" or "cuda".
         hardware: the workers' names for their devices.
         processes: number of jobs that the workers compute at the same time.
-        episode_s: median seconds per episode while all processes were busy.
+        episode_s: median over jobs of the seconds per episode, while all processes were busy.
         least_s, most_s: seconds per episode in the fastest and in the slowest job.
         jobs: number of measured jobs.
         first_s: seconds that the first jobs took, which includes opening data and compiling.
