@@ -41,8 +41,8 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str)
 
     Args:
         cls: a dataclass. The type of a field may be bool, int, float, str, Literal, tuple[T, ...],
-            None, Any, or another such dataclass. The type may be Mapping[str, T], where T is a
-            union of strings, numbers and booleans, or Any, or a Mapping. The type may also be the
+            None, Any, or another such dataclass. The type may be Mapping[str, T], where T is one of
+            three: a union of str, int, float and bool; Any; or a Mapping. The type may also be the
             union of one of these types with None, or the union of a Literal and a tuple.
         values: option -> value. The key "name" selected ``cls``. It is ignored here, unless ``cls``
             has a field of that name.

@@ -32,7 +32,7 @@ class MultilabelProtonet(MetricLearner[MultilabelProtonetOptions]):
     instead.
 
     Source: Snell et al. 2017, arXiv:1703.05175, eq. 1 and 2. Each label has a prototypical network
-    with two classes. Its logit is the difference of the two distances.
+    with two classes. The logit of the label is the difference of the two distances.
     """
 
     name: ClassVar[str] = "multilabel_protonet"

@@ -80,7 +80,7 @@ def apart(grads: Mapping[str, Tensor]) -> Params:
     """Return contiguous gradients that share no memory.
 
     Autograd may return the same tensor as the gradient of two parameters. Gradients are summed in
-    place. A tensor that two parameters share would therefore be added to twice.
+    place. If two parameters shared a tensor, both sums would be added to this tensor.
     """
     taken = set()
     found: Params = {}

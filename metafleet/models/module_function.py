@@ -1,8 +1,8 @@
 """Any ``torch.nn.Module`` as a function of its parameters, with the caller's batch norm.
 
-``torch.func.functional_call`` replaces the module's parameters during a call. During a call, batch
-norm layers use the caller's normalisation and write no running statistics. A caller can modulate
-the outputs of layers, and can stop the forward pass before the output layer.
+``torch.func.functional_call`` replaces the module's parameters. During a call, batch norm layers
+use the caller's normalisation and write no running statistics. A caller can modulate the outputs of
+layers, and can stop the forward pass before the output layer.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
