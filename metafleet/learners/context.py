@@ -130,7 +130,8 @@ class EpisodeContext:
         """Return the gradient of ``loss_fn`` at ``params``, and the loss.
 
         The gradient is zero for parameters that the loss does not use. Calls may be nested. With
-        ``create_graph`` the gradient can itself be differentiated; otherwise it is a constant.
+        ``create_graph``, the gradient itself can be differentiated. Without it, the gradient is a
+        constant.
         """
         grads, loss, _ = self.grad_aux(
             lambda own: (loss_fn(own), ()), params, create_graph=create_graph

@@ -52,8 +52,8 @@ class Imaml(MamlSteps[ImamlOptions]):
     conjugate gradients approximates this product. The memory that an episode needs does not grow
     with the number of inner steps.
 
-    Source: Rajeswaran et al. 2019, arXiv:1909.04630, eq. 3 and 6, algorithms 1 and 2; defaults from
-    the authors' Omniglot experiments.
+    Source: Rajeswaran et al. 2019, arXiv:1909.04630, eq. 3 and 6, algorithms 1 and 2. The defaults
+    are those of the authors' Omniglot experiments.
     """
 
     name: ClassVar[str] = "imaml"

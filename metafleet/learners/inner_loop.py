@@ -92,7 +92,7 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         return grads
 
     def require_some(self, adapted: Params) -> None:
-        """Check that there are parameters to adapt. A user's module may have frozen all of them.
+        """Check that at least one parameter can be adapted. All may be frozen in a user's module.
 
         Raises:
             ConfigError: there are no parameters to adapt.

@@ -73,7 +73,8 @@ class InnerOptimiser:
 
     Attributes:
         name, momentum, beta2, epsilon: as in ``InnerOptimiserOptions``.
-        weight_decay: used by "adamw" only; for other optimisers, ``with_decay`` applies the decay.
+        weight_decay: weight decay of "adamw". For other optimisers, the function ``with_decay``
+            applies weight decay.
     """
 
     name: str

@@ -55,8 +55,8 @@ class Maml(MamlSteps[MamlOptions]):
     ``GradientSteps.moved``, a step is ``GradientSteps.inner_step``, the loop of steps is
     ``InnerLoopLearner.adapted``, and the meta-gradient is ``EpisodicLearner.meta_gradient``.
 
-    Source: Finn et al. 2017, arXiv:1703.03400, eq. 1 and algorithms 2 and 3; first order in
-    section 5.2.
+    Source: Finn et al. 2017, arXiv:1703.03400, eq. 1 and algorithms 2 and 3. Section 5.2 describes
+    first order.
     """
 
     name: ClassVar[str] = "maml"

@@ -83,8 +83,8 @@ class Mann(SequenceLearner[MannOptions]):
 
     The output is a linear function of the hidden state and r.
 
-    Source: Santoro et al. 2016, arXiv:1605.06065, eq. 1 to 8 and section 3; default sizes from
-    section 4.1.
+    Source: Santoro et al. 2016, arXiv:1605.06065, eq. 1 to 8 and section 3. The default sizes are
+    those of section 4.1.
     """
 
     name: ClassVar[str] = "mann"

@@ -27,7 +27,8 @@ class MatchingNetOptions:
     Attributes:
         scale: factor for the cosines in the softmax, > 0. The paper uses 1. With the factor 1,
             attention weights of one episode differ by a factor of at most e^2, so learning is slow.
-        context_steps: attention steps of the full context embedding, >= 0; 0 disables it.
+        context_steps: attention steps of the full context embedding, >= 0. 0 disables full context
+            embedding.
     """
 
     scale: float = 1.0

@@ -20,7 +20,7 @@ class MetaSgdOptions(StepOptions):
     Attributes:
         inner_lr_min, inner_lr_max: range from which the common initial value of all step sizes is
             drawn uniformly; 0 < min <= max.
-        inner_steps: gradient steps of the adaptation in meta-training, >= 1; the paper uses one.
+        inner_steps: gradient steps of the adaptation in meta-training, >= 1. The paper uses 1.
         inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``.
         first_order: whether to drop second derivatives.
     """
@@ -45,7 +45,7 @@ class MetaSgd(GradientSteps[MetaSgdOptions]):
     / d (theta, alpha). Elements of alpha may become negative. In the state, the step sizes of
     parameter "x" are named "rate.x".
 
-    Source: Li et al. 2017, arXiv:1707.09835, eq. 2 and algorithm 1; the initial alpha is that of
+    Source: Li et al. 2017, arXiv:1707.09835, eq. 2 and algorithm 1. The initial alpha is that of
     section 4.1.
     """
 

@@ -22,7 +22,7 @@ _FITTED = "fitted"
 
 
 class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
-    """A learner that compares query embeddings with support embeddings; its model has no head.
+    """A learner that compares query embeddings with support embeddings. Its model has no head.
 
     No learned parameter depends on n_way, so splits may differ in n_way. A subclass implements
     ``fit`` and ``compare``, and ``init_comparison`` if the comparison has parameters.

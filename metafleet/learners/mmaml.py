@@ -54,8 +54,8 @@ class Mmaml(MamlSteps[MmamlOptions]):
     theta. The outer loop differentiates L_Q(theta_k; v) after k inner steps with respect to three
     sets of parameters: theta, those of the task encoder, and those of the modulation.
 
-    Source: Vuorio et al. 2019, arXiv:1910.13616, algorithm 1, eq. 1 and 2; default sizes from its
-    regression experiments.
+    Source: Vuorio et al. 2019, arXiv:1910.13616, algorithm 1, eq. 1 and 2. The default sizes are
+    those of its regression experiments.
     """
 
     name: ClassVar[str] = "mmaml"

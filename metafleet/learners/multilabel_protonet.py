@@ -22,7 +22,7 @@ class MultilabelProtonetOptions:
 
 
 class MultilabelProtonet(MetricLearner[MultilabelProtonetOptions]):
-    """Learn an embedding f with two prototypes per label: for items with it and items without it.
+    """Learn an embedding f. Each label has a prototype of items with, and one of items without it.
 
     For label l, p_l is the mean of f over the support items with the label, and q_l is the mean of
     f over the support items without the label. With a learned scale s > 0 and bias b, the logit of

@@ -16,8 +16,9 @@ from metafleet.params import Params
 def mean_loss(outputs: Tensor, targets: Tensor, *, is_regression: bool) -> Tensor:
     """Return the mean loss that fits the targets.
 
-    For classes [n], this is the cross-entropy of logits [n, n_way]. For several labels [n, n_way],
-    it is the binary cross-entropy of logits. For values [n, d], it is the squared error.
+    If targets are classes [n], the loss is the cross-entropy of logits [n, n_way]. If targets are
+    several labels [n, n_way], it is the binary cross-entropy of logits. If targets are values [n,
+    d], it is the squared error.
     """
     if not is_regression and targets.dim() == 2:
         return F.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype))

@@ -12,7 +12,7 @@ def class_means(features: Tensor, targets: Tensor, n_way: int) -> Tensor:
 
     Args:
         features: [n, d].
-        targets: [n] int64 in [0, n_way), in any order; every class must occur (see
+        targets: [n] int64 in [0, n_way), in any order. Every class must occur (see
             ``require_each_class``).
         n_way: number of classes.
 

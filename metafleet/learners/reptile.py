@@ -28,7 +28,7 @@ class ReptileOptions(StepOptions):
         inner_steps: steps of the adaptation in meta-training, >= 1. Use at least 2, because with a
             single step Reptile is plain training on all episodes.
         inner_steps_eval: steps in evaluation; None for ``inner_steps``.
-        inner_batch: support examples per step, >= 0; 0 for all of them.
+        inner_batch: support examples per step, >= 0. 0 means all support examples.
         inner_batch_eval: support examples per step in evaluation; None for ``inner_batch``.
         inner_optimiser: as in ``InnerOptimiserOptions``. If ``inner_optimiser`` is "adam" and
             ``inner_momentum`` is None, the momentum is 0, because the paper's Adam has no first

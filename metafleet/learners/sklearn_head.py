@@ -51,7 +51,7 @@ class SklearnHeadOptions:
 
 
 class SklearnHead(MetricLearner[SklearnHeadOptions]):
-    """Meta-train an embedding as ``Protonet`` does; evaluate it with a scikit-learn classifier.
+    """Meta-train an embedding as ``Protonet`` does, and evaluate it with a scikit-learn classifier.
 
     Adaptation fits the classifier to the embedded support set. If the classifier gives
     probabilities, the outputs are their logarithms. If not, the outputs are the values of its

@@ -31,7 +31,7 @@ class Summary:
 
 
 def summarise(metrics: Sequence[EpisodeMetrics]) -> Summary:
-    """Summarise episodes; the result is bit-identical for any order of the episodes.
+    """Summarise episodes. The result is bit-identical for any order of the episodes.
 
     Raises:
         ConfigError: there are no episodes.

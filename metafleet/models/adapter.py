@@ -55,8 +55,8 @@ class Adapter(Encoder[AdapterOptions]):
 
     Source: Gao et al. 2021, arXiv:2110.04544, equation 5, with one linear layer. All embeddings
     have the same norm as in the cosine classifiers of Gidaris and Komodakis 2018, arXiv:1804.09458,
-    section 3.2. The centre is that of Wang et al. 2019, arXiv:1911.04623, section 3.2; U V is the
-    low rank of Hu et al. 2021, arXiv:2106.09685, section 4.1.
+    section 3.2. The centre is that of Wang et al. 2019, arXiv:1911.04623, section 3.2. The product
+    U V of low rank is that of Hu et al. 2021, arXiv:2106.09685, section 4.1.
     """
 
     name: ClassVar[str] = "adapter"

@@ -147,7 +147,8 @@ def beneath(norm: Normalise, part: str, seen: Tensor | None = None) -> Normalise
     Args:
         norm: batch norm of the whole model.
         part: name of the part.
-        seen: a scalar, false if no example has the part's modality; None if at least one has it.
+        seen: a scalar tensor, or None. It is false if no example has the part's modality. None
+            means that at least one example has the modality.
     """
     if isinstance(norm, BatchStatistics):
         return norm.beneath(part, seen)

@@ -46,7 +46,7 @@ class Conv1d(Encoder[Conv1dOptions]):
     """Blocks of convolution along the sequence, batch norm, pooling by 2 and ReLU.
 
     The features are the flattened output of the last block, [n, channels * remaining positions].
-    This is conv4 along one axis instead of two.
+    The network is conv4 along one axis instead of two axes.
 
     Source: the block of Vinyals et al. 2016, arXiv:1606.04080, section 4.1.
     """

@@ -27,10 +27,11 @@ class Conv4Options:
             for all blocks.
         modality: modality to read; its examples are [channels, height, width].
         batch_norm: the mode, which determines the statistics that normalise a query. "transductive"
-            uses the statistics of the query's batch. "support" uses those of the support set.
-            "running" uses running averages from training, and "per_step" uses separate ones for
-            each inner step. "frozen" uses running averages in training as well. "none" disables
-            batch norm. State the mode with every result, because it changes what the result means.
+            uses the statistics of the query's batch. "support" uses the statistics of the support
+            set. "running" uses running averages from training. "per_step" uses separate running
+            averages for each inner step. "frozen" uses running averages in training as well. "none"
+            disables batch norm. State the mode with every result, because the mode changes what the
+            result means.
     """
 
     channels: int = 64

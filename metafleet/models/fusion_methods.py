@@ -1,4 +1,4 @@
-"""Methods that fuse the vectors of several modalities. An example may lack some of them.
+"""Methods that fuse the vectors of several modalities. An example may lack some modalities.
 
 For each modality, every method takes vectors z_m [n, dim] and a mask [n] of the examples that have
 the modality. The vector of an absent modality has no effect.

@@ -53,7 +53,7 @@ class HeadedModel(ABC):
 
         Args:
             seed: the run's seed.
-            index: index of the weight in the model; the bias has the next index.
+            index: index of the weight in the model. The bias has the next index.
         """
         if self._n_outputs is None:
             return {}

@@ -17,7 +17,7 @@ def glorot_uniform(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
 
     Args:
         seed: the run's seed.
-        index: index of the tensor in the model; each index has a separate random stream.
+        index: index of the tensor in the model. Each index has a separate random stream.
         shape: shape of the weight.
 
     Source: Glorot and Bengio 2010, eq. 16; the MAML authors' code uses it for convolutions.

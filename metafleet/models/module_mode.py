@@ -20,7 +20,7 @@ def meta_training() -> Iterator[None]:
 
 
 class ModuleMode:
-    """Switches submodules between evaluation mode and the modes they were created in.
+    """Switches submodules between evaluation mode and the modes in which they were created.
 
     Args:
         module: the module; its submodules must still be in the modes they were created in.

@@ -28,8 +28,9 @@ class NgramBagOptions:
     """Options of ``NgramBag``.
 
     Attributes:
-        buckets: number of hash buckets, >= 1; n-grams with the same hash share a bucket.
-        max_n: longest n-gram, in bytes, >= 1; all n-grams of 1 to ``max_n`` bytes are counted.
+        buckets: number of hash buckets, >= 1. n-grams with the same hash share a bucket.
+        max_n: length of the longest n-gram, in bytes, >= 1. All n-grams of 1 to ``max_n`` bytes are
+            counted.
         dim: length of the embedding, >= 1.
         modality: modality to read; its examples are [length] bytes.
     """
