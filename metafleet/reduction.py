@@ -17,7 +17,7 @@ class TreeReducer:
     A shard is the part of a step's episodes that one job computes. The tree first adds shards 0 and
     1, 2 and 3, and so on. Then it adds the sum of shards 0 and 1 to the sum of shards 2 and 3, and
     so on. If the last node of a level has no sibling, it moves up unchanged. Two siblings are added
-    as soon as both have arrived. The sum reuses the memory of one of them. If shards arrive in the
+    as soon as both have arrived. The sum reuses the memory of one sibling. If shards arrive in the
     order of their index, at most log2(n) + 1 sums are therefore in memory. The reducer is not
     thread-safe.
 

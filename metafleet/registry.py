@@ -200,7 +200,7 @@ def _told(error: Exception) -> str:
 
 
 def _line_of_user(error: BaseException) -> str:
-    """Return the innermost line of the user's code that raised, such as ", tasks.py:12".
+    """Return the innermost line of the user's code in a traceback, such as ", tasks.py:12".
 
     The user's code is all code in one folder: that of the first file that Metafleet has called.
     """

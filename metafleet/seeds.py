@@ -1,4 +1,4 @@
-"""Random numbers that depend only on *what* is drawn, not on where or when it is drawn.
+"""Random numbers that depend only on *what* is drawn, and not on where or when.
 
 ``CounterRng`` is BLAKE2b in counter mode. The address of a stream is (run seed, split, outer step,
 episode). Block i of the stream is the keyed hash of the address and i. No state is carried between
@@ -42,7 +42,7 @@ class CounterRng:
         step: outer step, >= 0.
         index: episode index within the step, >= 0.
 
-    A stream is not thread-safe. Create one for each episode; this takes a microsecond.
+    A stream is not thread-safe. Create a stream for each episode, which takes a microsecond.
     """
 
     def __init__(self, seed: int, domain: str, step: int = 0, index: int = 0) -> None:

@@ -57,7 +57,8 @@ def package_of(name: str) -> str:
 def imported_digest(package: str) -> str:
     """Return the digest of a package as this process imported it, in 16 hexadecimal digits.
 
-    The result is "absent" if there is no such package, and "built in" if it has no files.
+    If there is no such package, the result is "absent". If the package has no files, the result is
+    "built in".
     """
     if package not in _imported:
         _imported[package] = disk_digest(package)

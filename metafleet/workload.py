@@ -77,7 +77,7 @@ class Workload:
             allowed_packages: the user's top-level packages, from which data sets, learners and
                 models named "package.module:Class" may be imported.
             cache_dir: folder in which execution "compiled" caches machine code.
-            given: prepared data to use as they are; see ``open_data``.
+            given: prepared data, which are used without changes; see ``open_data``.
 
         Raises:
             ConfigError: a name or option is wrong or does not fit the data.
@@ -146,7 +146,7 @@ class Workload:
         """Check that the learner supports the spec's execution. The check computes two episodes.
 
         Raises:
-            ConfigError: the learner does not support it.
+            ConfigError: the learner does not support the execution.
         """
         if self.spec.execution.is_mapped:
             episodes = [self.sample(split=META_TRAIN, step=1, index=i) for i in range(2)]

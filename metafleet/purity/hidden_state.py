@@ -102,7 +102,7 @@ class _Group:
 
 
 class HiddenState:
-    """The state of modules, of the objects that hold them, and of the global generators.
+    """The state of modules, of the objects that hold these modules, and of global generators.
 
     Args:
         roots: learners, models or modules. Modules in the attributes of a root are included.

@@ -18,8 +18,8 @@ class EpisodesApart:
 
     Args:
         hidden: hidden state of the modules. If the state changes between two episodes, the script
-            made the change, for example in a generator from which it draws episodes. Such a change
-            is kept.
+            made the change. For example, a generator changes if the script draws episodes from it.
+            A change that the script made is kept.
     """
 
     def __init__(self, hidden: HiddenState) -> None:

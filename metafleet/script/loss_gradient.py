@@ -22,11 +22,11 @@ _REASONS = {
 
 
 def loss_gradient(loss: Tensor, params: Mapping[str, Tensor]) -> Params:
-    """Return the gradient for each of ``params``; zeros where the loss does not depend on them.
+    """Return the gradient for each of ``params``, zeros if the loss does not depend on it.
 
     Args:
         loss: a scalar with an autograd graph. This call frees the graph.
-        params: parameters by name; all require gradients.
+        params: parameters by name. All must require gradients.
 
     Raises:
         ConfigError: the loss is not a scalar, or it depends on none of ``params``.

@@ -61,10 +61,10 @@ class MetaLearner:
         for inputs, labels in loader:
             meta.optimize(criterion(module(inputs), labels))
 
-    Training updates the module's own parameters in place. After each step the module holds the
-    meta-learned initialisation, and you can use and save it like any module. Parameters without
-    ``requires_grad`` are neither trained nor adapted. If an algorithm also learns other tensors,
-    such as step sizes, the ``MetaLearner`` stores them.
+    Training updates the module's own parameters in place. After each step, the module holds the
+    meta-learned initialisation. You can use and save the module like any other module. Parameters
+    without ``requires_grad`` are neither trained nor adapted. If an algorithm also learns other
+    tensors, such as step sizes, the ``MetaLearner`` stores them.
 
     Batch norm in the module follows ``batch_norm``, which is one of the modes of
     ``metafleet.models.batch_norm``. It does not follow ``train()`` and ``eval()``. If the module

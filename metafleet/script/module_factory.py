@@ -25,7 +25,7 @@ class ModuleFactory:
         is_regression: whether targets are values, so that outputs may have any shape.
 
     Attributes:
-        n_outputs: number of outputs of the head that was built last; None if none was built.
+        n_outputs: number of outputs of the head that was built last; None if no head was built.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ def save(path: Path, bound: Bound, *, step: int) -> None:
 
 
 def load(path: Path, learning: Learning) -> None:
-    """Load a file that ``save`` wrote. If it does not fit, nothing is changed.
+    """Load a file that ``save`` wrote. If the file does not fit, nothing is changed.
 
     Raises:
         CheckpointError: the file is missing or damaged, or it belongs to another module, algorithm

@@ -69,7 +69,7 @@ class TrainingLoop:
         return f"{tasks} and " + ("1 batch" if n_batches == 1 else f"{n_batches} batches")
 
     def take(self, loss: Tensor) -> BatchStep:
-        """Take an inner step along the gradient of ``loss``, or use it as the task's query loss.
+        """Take an inner step along the gradient of ``loss``, or use ``loss`` as the query loss.
 
         Raises:
             ConfigError: the loss is not a scalar that depends on the module's parameters, the
