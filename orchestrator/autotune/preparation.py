@@ -21,7 +21,7 @@ _MEASURABLE = ("episodes_per_job", "execution")
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """Prepares one run.
+    """Prepares one run: measures its settings left at "auto", and compiles its programs.
 
     Attributes:
         context: context of the run.
@@ -39,22 +39,24 @@ class Preparation:
         recorder: Recorder,
         known: Mapping[str, Any] | None = None,
     ) -> Mapping[str, Any] | None:
-        """Choose and record the settings left at "auto", and return the recorded calibration.
+        """Choose and record the values of settings left at "auto"; return the recorded calibration.
 
-        Return None if no setting is left at "auto".
+        A calibration consists of measurements and of the values chosen from them. Return None if no
+        setting is left at "auto".
 
-        Race prevented: another process takes over the run while this process measures. Measurements
-        are therefore used only after they were written to the run's row. The write fails if the run
-        has a new owner. The new owner uses the measurements in the row. If the row has none, the
-        run has not begun any step, so the new owner can measure again.
+        Race prevented: another process takes over the run while this process measures. This process
+        therefore uses its calibration only after writing it to the run's row. The write fails if
+        the run has a new owner. If the row has a calibration, the new owner uses that calibration.
+        If the row has none, the run has not begun any step, so the new owner can measure again.
 
         Args:
-            config: configuration of the run, with recorded choices applied.
+            config: configuration of the run. Values that were chosen and recorded earlier have
+                already replaced "auto" in it.
             workload: workload of the run.
             start: checkpoint from which the run continues.
             recorder: recorder of the run.
-            known: the calibration in the run's checkpoint, which is recorded again instead of
-                measuring; None if there is none.
+            known: the calibration in the run's checkpoint; None if there is none. A known
+                calibration is recorded again, and nothing is measured.
         """
         open_keys = [key for key in _MEASURABLE if getattr(config.engine, key) == "auto"]
         if not open_keys:

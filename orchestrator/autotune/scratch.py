@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 def open_scratch(
     context: RunContext, config: ExperimentConfig, *, stream: str
 ) -> Iterator[Dispatcher]:
-    """Open an engine under a unique run name, so that no other process can claim its run.
+    """Open an engine under a unique run name, which no other process can claim.
 
     Args:
-        context: context of the run that the engine works for.
-        config: the experiment.
+        context: context of the real run, for which the engine measures or compiles.
+        config: configuration of the experiment.
         stream: the only stream (named sequence of steps) for which the engine is used.
     """
     name = f"{context.run}-{stream}-{uuid.uuid4().hex[:8]}"

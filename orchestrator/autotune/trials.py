@@ -29,7 +29,8 @@ _SHARE: Final = 0.25
 class Trials:
     """Measures the settings left at "auto", and chooses their values.
 
-    "auto" never tries ``constant_memory``, which saves memory but no time.
+    Each way to execute episodes that is measured is a trial. The execution ``constant_memory`` is
+    never tried for "auto", because it saves memory but no time.
 
     Args:
         config: the experiment.
@@ -57,8 +58,9 @@ class Trials:
     def request(self, name: StrategyName, size: int) -> StepRequest:
         """Return a request for the first outer step with the execution ``name``.
 
-        The run will compute these episodes anyway. An error here, e.g. from missing data or a loss
-        that is not finite, would therefore also occur in the run.
+        The request has the episodes of the run's first outer step, which the run will compute
+        anyway. If they cause an error here (for example because a loss is not finite), the run
+        would therefore fail with the same error.
         """
         strategy = Strategy(name, self._config.engine.precision)
         if strategy.is_mapped:
@@ -75,7 +77,7 @@ class Trials:
         )
 
     def run(self, measure: Measure) -> Calibration:
-        """Measure, and return the measurements with the chosen values.
+        """Measure the settings left at "auto"; return the measurements and the chosen values.
 
         Raises:
             NumericsError: a loss or gradient is not finite.
@@ -135,10 +137,11 @@ class Trials:
         return True
 
     def _pays_to_compile(self, tried: list[Trial]) -> bool:
-        """Return whether compiling would take only a small share of the time of the whole run.
+        """Return whether compiling would take only a small share of the whole run's time.
 
-        Return False if mapping is not faster than single episodes: large operations then dominate,
-        and compiling does not accelerate them.
+        Also return False if computing several episodes at once (mapping) is not faster than
+        computing one episode at a time. Large operations then take most of the time, and compiling
+        does not make large operations faster.
         """
         fastest = min(tried, key=lambda trial: trial.step_s(self._meta_batch_size))
         budget_s = _SHARE * self._n_steps * fastest.step_s(self._meta_batch_size)

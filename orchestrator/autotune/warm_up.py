@@ -48,17 +48,18 @@ def warm_up_fleet(
     spec: WorkloadSpec,
     steps: Sequence[int],
 ) -> None:
-    """Make the fleet's workers compile, under a separate run name and without recording rows.
+    """Make the fleet's workers compile the programs that a run needs.
 
-    For each step, one job is sent first, because other jobs would only wait until its program is
-    compiled. Then enough jobs for all workers follow.
+    The jobs have a separate run name, and no rows are recorded. For each of ``steps``, one job is
+    sent first, and its worker compiles the program. When that job has ended, enough jobs for all
+    workers follow. If these jobs were sent earlier, they would only wait for the compiler.
 
     Args:
         context: context of the run.
         config: the experiment.
         state: the initial state.
         spec: the experiment's workload.
-        steps: outer steps that each need a program of their own.
+        steps: numbers of outer steps. Each of these steps needs another program.
     """
     patient = config.engine.model_copy(
         update={

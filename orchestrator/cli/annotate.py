@@ -55,7 +55,7 @@ def note(run: str, text: str) -> None:
 @click.argument("run", type=RunName())
 @click.option("--undo", is_flag=True, help="List the run again.")
 def archive(run: str, undo: bool) -> None:
-    """Leave RUN out of `runs list`, which lists it only with --archived. Nothing is deleted.
+    """Archive RUN. `runs list` then lists RUN only with --archived. Nothing is deleted.
 
     \b
     metafleet runs archive 12

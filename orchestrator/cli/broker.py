@@ -24,7 +24,7 @@ def require_broker(settings: Settings) -> None:
 
 
 def require_fleet(settings: Settings) -> None:
-    """Check that the broker answers, for a command that could also run with --in-process.
+    """Check that the broker answers.
 
     Raises:
         ConfigError: no broker is configured.

@@ -38,9 +38,10 @@ def calibrate_taken(
     *,
     n_episodes: int,
 ) -> Calibration | None:
-    """Calibrate on the run's validation episodes; return None if that is impossible or unwanted.
+    """Calibrate a learned state on validation episodes of its run.
 
-    Print what was calibrated, or why the calibration was impossible.
+    Print what was calibrated. If calibration is impossible, print the reason and return None. If
+    ``n_episodes`` is 0, return None.
 
     Args:
         settings: where the data are.

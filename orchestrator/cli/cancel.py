@@ -14,7 +14,7 @@ from metafleet.orchestrator.cli.context import echo_json, load_settings, open_re
 def cancel(run: str, as_json: bool) -> None:
     """Stop RUN on any host: at once if it is queued, within seconds if it is running.
 
-    Its checkpoints stay, and `metafleet runs resume` continues from them.
+    The checkpoints of RUN stay. `metafleet runs resume` continues RUN from its last checkpoint.
 
     \b
     metafleet runs cancel latest

@@ -40,9 +40,9 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m)?")
 def chaos(ref: str, kill_every: str, seed: int | None) -> None:
     """Kill a random worker on this machine at regular intervals until RUN has ended.
 
-    The run must still end with the same bits. Requires METAFLEET_CHAOS=1, to protect fleets in
-    real use. Workers of `metafleet up` are restarted. The command also stops when the run has made
-    no progress for a minute and no orchestrator owns it.
+    In spite of the killed workers, RUN must end with the same bits. To protect fleets in real use,
+    the command requires METAFLEET_CHAOS=1. `metafleet up` restarts its workers. The command also
+    stops if RUN has no owner (no orchestrator executes it) and has made no progress for a minute.
 
     \b
     METAFLEET_CHAOS=1 metafleet chaos --run latest --kill-every 20s
@@ -129,10 +129,11 @@ def _kill_one(settings: Settings, chosen: random.Random) -> int:
 
 
 def _find_process(worker: WorkerInfo) -> psutil.Process | None:
-    """Return a worker's process if it runs on this host and is certainly a worker, else None.
+    """Return a worker's process; None if it is on another host or may not be a worker.
 
-    The process id in the broker's entry is not enough, because ids are reused, and a signal to the
-    id 0 or -1 would go to many processes.
+    The broker's entry for the worker contains a process id. The id alone is not enough, for two
+    reasons. The operating system reuses ids, and a signal to the id 0 or -1 would go to many
+    processes.
     """
     if worker.host != socket.gethostname() or type(worker.pid) is not int or worker.pid <= 1:
         return None

@@ -22,7 +22,7 @@ from metafleet.orchestrator.config.experiment import ExperimentConfig
 @override_option
 @launch_options
 def clone(run: str, *, overrides: Sequence[str], **options: Any) -> None:
-    """Start a new run with the configuration of RUN, changed by --set.
+    """Start a new run with the configuration of RUN and the changes given by --set.
 
     The new run begins at step 0, and records RUN as its parent.
 

@@ -45,10 +45,10 @@ def open_database(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def open_records(settings: Settings, ref: str) -> Iterator[Database]:
-    """Open the existing database for a command about the run ``ref``; never create one.
+    """Open the database for a command about the run ``ref``. Never create a database.
 
     Raises:
-        RunNotFoundError: nothing was recorded yet.
+        RunNotFoundError: nothing was recorded yet, so there is no run ``ref``.
         DatabaseError: there is no database at the URL of the settings.
     """
     if is_unused(settings):
@@ -60,7 +60,7 @@ def open_records(settings: Settings, ref: str) -> Iterator[Database]:
 
 
 def is_unused(settings: Settings) -> bool:
-    """Return whether nothing was recorded yet, that is, the database under home does not exist.
+    """Return whether nothing was recorded yet: the database in METAFLEET_HOME does not exist.
 
     Raises:
         DatabaseError: there is no database at METAFLEET_DATABASE_URL.

@@ -76,7 +76,7 @@ def list_data(as_json: bool) -> None:
 @fleet_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def prepare_data(name: str, assignments: tuple[str, ...], over_fleet: bool, as_json: bool) -> None:
-    """Download and prepare a data set; does nothing if it is ready.
+    """Download and prepare a data set. If the data set is ready, do nothing.
 
     \b
     metafleet data prepare omniglot
@@ -113,9 +113,10 @@ def prepare_data(name: str, assignments: tuple[str, ...], over_fleet: bool, as_j
 def inspect_data(
     name: str, assignments: tuple[str, ...], sheet: Path | None, verify: bool, as_json: bool
 ) -> None:
-    """Show digest, licence, and the classes and items of each split; with --sheet, draw items.
+    """Show a data set's digest and licence, and the numbers of classes and items in each split.
 
-    NAME is a data set, "package.module:Class", the name of an imported folder, or a folder.
+    NAME is a data set, "package.module:Class", the name of an imported folder, or a folder. With
+    --sheet, the command draws some items.
 
     \b
     metafleet data inspect glyphs --sheet glyphs.png

@@ -19,9 +19,10 @@ fleet_option = click.option(
 
 @contextmanager
 def encoding(settings: Settings, over_fleet: bool) -> Iterator[None]:
-    """Compute features on workers during the block if ``over_fleet`` is set, otherwise here.
+    """Choose where features are computed during the block: on workers or in this process.
 
-    Afterwards, report what the workers did.
+    If ``over_fleet`` is set, workers compute the features, and a report of their work follows the
+    block. Otherwise, this process computes the features.
 
     Raises:
         ConfigError: ``over_fleet`` is set, but no broker is configured.

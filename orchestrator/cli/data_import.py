@@ -117,7 +117,8 @@ def import_data(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Read FOLDER (or a manifest, tar or HDF5 file in it), decode it once, and give it a name.
 
-    Lists every problem. Imports nothing while there are problems, unless you give --skip-bad.
+    The command lists every problem. If there are problems, it imports nothing, unless you give
+    --skip-bad.
 
     \b
     metafleet data import ~/pets

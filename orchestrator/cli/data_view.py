@@ -73,9 +73,10 @@ def progress_bar() -> Iterator[Progress]:
 
 
 class _Lines:
-    """Writes a line when encoding begins, because its first batch may be slow, and then lines.
+    """Writes progress as lines, for output that is not a terminal.
 
-    A stage of which a line was written gets a last line when it ends.
+    The first line is written when encoding begins, because the first batch may take long. Further
+    lines follow at intervals. When a stage with at least one line ends, its last line is written.
     """
 
     def __init__(self) -> None:

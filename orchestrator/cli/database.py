@@ -17,7 +17,7 @@ def database() -> None:
 @database.command("upgrade")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def upgrade_database(as_json: bool) -> None:
-    """Upgrade the tables to this version; does nothing if they are up to date.
+    """Upgrade the tables to this version. If the tables are up to date, do nothing.
 
     \b
     metafleet db upgrade

@@ -24,9 +24,10 @@ from metafleet.orchestrator.runs.run_lock import run_lock
 @click.argument("runs", type=RunName(), nargs=-1, required=True, metavar="RUN...")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def delete(runs: Sequence[str], yes: bool) -> None:
-    """Delete each RUN with its rows and its checkpoints on this host, after asking.
+    """Ask, then delete each RUN with its rows and its checkpoints on this host.
 
-    Refuses runs that are queued or in progress. If one RUN cannot be deleted, none is deleted.
+    A RUN that is queued or in progress cannot be deleted. If one RUN cannot be deleted, no RUN is
+    deleted.
 
     \b
     metafleet runs delete 12 13

@@ -59,8 +59,9 @@ def demo(
 ) -> None:
     """Meta-train on a small local fleet: a private Redis server and worker processes.
 
-    Learns to classify characters of unseen scripts from one example each, shows the progress,
-    compares the result with baselines and draws the learning curve. Takes about two minutes.
+    The run learns to classify characters of unseen scripts from one example of each character. The
+    command shows the progress, compares the result with baselines and draws the learning curve. It
+    takes about two minutes.
 
     \b
     metafleet demo

@@ -1,9 +1,9 @@
-"""Synthetic sounds for `metafleet demo speech`, which resemble words but are computed.
+"""Synthetic sounds for `metafleet demo speech`. The sounds resemble words.
 
-A sound consists of harmonics of a pitch. Resonances at formants, which glide from one vowel to
-another, determine how loud each harmonic is. The formants are from the table for men in Peterson
-and Barney 1952, doi:10.1121/1.1906875. Each voice has its own pitch and its own factor for the
-formants.
+A sound consists of harmonics of a pitch. Formants are resonance frequencies, which glide from those
+of one vowel to those of another. The formants determine how loud each harmonic is. The formants of
+the vowels are from the table for men in Peterson and Barney 1952, doi:10.1121/1.1906875. Each voice
+has its own pitch, and its own factor by which the formants are multiplied.
 """
 
 import wave

@@ -25,8 +25,9 @@ _KNOWN, _ASKED = 5, 10
 def speech() -> None:
     """Turn a folder of sounds into a classifier in seconds, with a pretrained encoder and no run.
 
-    Writes a folder of synthetic words, adapts to five examples of each, and labels the same words
-    in other voices. Shows the commands, so that you can repeat them on a folder of your own.
+    The demo writes a folder of synthetic words, adapts to five examples of each word, and labels
+    the same words in other voices. It shows the commands, so that you can use them with a folder of
+    your own.
 
     \b
     metafleet demo speech

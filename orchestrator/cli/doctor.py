@@ -19,7 +19,7 @@ _COLOURS = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAIL: "red"}
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check this machine, Redis, the database, the workers and the data.
 
-    Exits with status 1 if something keeps experiments from running.
+    The exit status is 1 if a problem prevents experiments from running.
 
     \b
     metafleet doctor

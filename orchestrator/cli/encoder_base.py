@@ -80,10 +80,10 @@ def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_classes(given: str) -> list[str]:
-    """Return names of classes, given with commas between them or as a file with one per line.
+    """Return the class names in a list with commas, or in a file with one name per line.
 
     Raises:
-        ConfigError: there is one name only, and no such file.
+        ConfigError: the text has no comma, and there is no file of this name.
         DataError: the file cannot be read as text.
     """
     path = Path(os.path.expanduser(given))
@@ -108,14 +108,14 @@ def require_one_base(
     prompts: Sequence[str],
     assignments: Sequence[str],
 ) -> None:
-    """Check that a base or encoders are given, and options of encoders only without a base.
+    """Check that the base, the encoders and the encoder options can be used together.
 
-    A base is a RUN or a MODEL. With a MODEL, encoders may be given too. They say where the MODEL's
-    own encoders are now.
+    A base is a RUN or a MODEL. Without a base, encoders must be given. With a RUN, no encoders may
+    be given. With a MODEL, encoders may be given, and say where the MODEL's own encoders are now.
+    Other encoder options are allowed only without a base.
 
     Raises:
-        ConfigError: both a RUN and encoders are given, or neither a base nor encoders, or encoder
-            options without an encoder.
+        ConfigError: the combination is not allowed.
     """
     if base is not None and encoders and not is_model(base):
         raise ConfigError(
@@ -141,10 +141,10 @@ def learned_from_encoders(
     *,
     allowed_packages: Sequence[str],
 ) -> LearnedModel:
-    """Make a model of encoders and a head, and print its parts.
+    """Make a model that consists of encoders and a head, and print the model's parts.
 
     Raises:
-        ConfigError, DataMissingError, DataCorruptError: ``few_shot_model`` raised it.
+        ConfigError, DataMissingError, DataCorruptError: for the same reasons as ``few_shot_model``.
     """
     named, chosen = read_encoders(encoders), head or DEFAULT_HEAD
     tables, _ = apply_overrides({}, assignments)

@@ -102,8 +102,9 @@ def evaluate(  # noqa: PLR0913 - options of one command
 ) -> None:
     """Evaluate RUN's learned state on episodes of a split, with a 95 % interval.
 
-    The episodes depend only on the run's seed and the split. The run itself was validated or tested
-    on the first of these episodes, so ask for more episodes than the run used.
+    The episodes depend only on the run's seed and the split. The run's own validation or test used
+    the first of these episodes. Ask for more episodes than the run used; otherwise, no episode is
+    new.
 
     \b
     metafleet evaluate latest --split meta_test --episodes 1000
@@ -157,10 +158,10 @@ def evaluate(  # noqa: PLR0913 - options of one command
 
 
 def _refuse_alone() -> None:
-    """Refuse options that have no effect without --uncertainty.
+    """Refuse options that need --uncertainty, for a command line without --uncertainty.
 
     Raises:
-        ConfigError: one of them is on the command line.
+        ConfigError: one of these options is on the command line.
     """
     context = click.get_current_context()
     for name, option in _OF_UNCERTAINTY.items():

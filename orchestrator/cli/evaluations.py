@@ -16,8 +16,9 @@ from metafleet.orchestrator.training.events import EvaluationDone
 def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> None:
     """Print a table of the evaluations of one split.
 
-    The first row is chance (in regression, the noise). The last row is the trained state. The line
-    above the table says how the episodes differ from the run's own.
+    The first row shows the accuracy of guessing at random; in regression, it shows the loss that
+    the noise of the targets alone causes. The last row is the trained state. The line above the
+    table describes the episodes, and says how they differ from the run's own episodes.
     """
     is_classification = _is_classification(evaluations)
     metric = evaluations[0].metric
@@ -102,9 +103,9 @@ def _is_trained(evaluation: EvaluationDone) -> bool:
 
 
 def _better_untrained(evaluations: Sequence[EvaluationDone]) -> str:
-    """Return a warning if a baseline is clearly better than the trained state, otherwise "".
+    """Return a warning if a baseline is clearly better than the trained state; otherwise "".
 
-    "Clearly better" means that the 95 % intervals do not overlap.
+    A baseline is clearly better if its mean is better and the two 95 % intervals do not overlap.
     """
     trained = next((e for e in evaluations if _is_trained(e)), None)
     others = [e for e in evaluations if not _is_trained(e)]

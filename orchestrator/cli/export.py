@@ -55,11 +55,11 @@ def export(  # noqa: PLR0913 - options of one command
 ) -> None:
     """Export the state that RUN has learned, not yet adapted to any classes.
 
-    The result is a folder of safetensors and JSON, with a model card. `metafleet adapt` and
-    `metafleet.adapt` accept it instead of a run, on any machine. Given a MODEL, the command writes
-    a checked copy. With --onnx, it writes an adapted MODEL as a graph for ONNX Runtime and similar
-    software. The graph computes the same outputs without metafleet, and includes the pretrained
-    encoder.
+    The result is a folder with safetensors files, JSON files and a model card. On any machine,
+    `metafleet adapt` and `metafleet.adapt` accept this folder instead of a run. If you give a MODEL
+    instead of RUN, the command writes a checked copy of MODEL. With --onnx, the command writes an
+    adapted MODEL as a graph for ONNX Runtime and similar software. The graph includes the
+    pretrained encoder, and computes the same outputs without metafleet.
 
     \b
     metafleet export latest --out pets.learned
