@@ -16,7 +16,7 @@ _NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 class PathType(click.Path):
     """A valid path: not empty, without NUL, and not too long for the file system.
 
-    This type does not check whether the path exists. The commands check that.
+    Whether a path exists and can be read or written is checked by each command.
     """
 
     def convert(

@@ -105,12 +105,12 @@ def launch(
     *,
     parent: RunRecord | None = None,
 ) -> None:
-    """Create a run for each seed, then execute the runs or leave them in the queue.
+    """Create one run for each seed, then execute the runs or leave them in the queue.
 
     Args:
-        settings: where broker, database and data are.
+        settings: locations of the broker, the database and the data.
         config: the configuration.
-        options: seeds, name, and how to execute.
+        options: the seeds, the runs' name, and options of the execution.
         parent: the run whose configuration was changed; None if ``config`` comes from a file.
     """
     name = options.name or (parent.name if parent else None)
@@ -205,7 +205,7 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
     """Parse seeds, e.g. "1,2,3".
 
     Raises:
-        ConfigError: a seed is not a whole number, or occurs twice.
+        ConfigError: a seed is not a whole number, or two seeds are equal.
     """
     try:
         seeds = tuple(int(part) for part in text.split(","))

@@ -29,10 +29,10 @@ class _OneLineFormatter(logging.Formatter):
 
 
 def log_to(folder: Path) -> None:
-    """Write this process's log to ``folder/orchestrator.log``, and errors to the terminal too.
+    """Write the process's log to ``folder/orchestrator.log``; also show errors on the terminal.
 
     Raises:
-        ConfigError: the folder cannot be written.
+        ConfigError: the folder cannot be created or written to.
     """
     logging.raiseExceptions = False  # a full disk loses log lines; it does not flood the terminal
     make_folder(folder, "the folder of logs")

@@ -72,10 +72,11 @@ def predict(  # noqa: PLR0913 - options of one command
     encoders: Sequence[str],
     **reading: Any,
 ) -> None:
-    """Label the items of FOLDER (or a manifest) with MODEL: one row per item, with probabilities.
+    """Label the items of FOLDER (or of a manifest) with MODEL.
 
-    If the folder has classes, the output shows them too, and the command prints how many
-    predictions agree with them.
+    The output has one row for each item, with probabilities. If FOLDER names the classes of its
+    items, the output also shows these classes, and the command prints how many predictions agree
+    with them.
 
     \b
     metafleet predict new-pets.model ~/photos

@@ -42,7 +42,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def read_options(
     *, layout: Layout, label: str, columns: Sequence[str], skip_bad: bool, invert: bool | None
 ) -> ReadOptions:
-    """Return the values of the reading options as ``ReadOptions``.
+    """Return ``ReadOptions`` with the values of the options for reading a folder.
 
     Raises:
         ConfigError: a column is not given as MODALITY=COLUMN.

@@ -44,10 +44,10 @@ _CHECKS: Final = ("auto", "bits", "interval")
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def reproduce(row: Path, *, check: str, in_process: bool, as_json: bool) -> None:
-    """Run the result in the file ROW again, and say whether the new result is the same.
+    """Repeat the run that the file ROW describes, and say whether the result is the same.
 
-    `metafleet runs export RUN --format row` writes such files. The exit status is 1 if the result
-    differs.
+    `metafleet runs export RUN --format row` writes such files. If the result differs, the exit
+    status is 1.
 
     \b
     metafleet reproduce results/sinusoid-maml-1.json --in-process

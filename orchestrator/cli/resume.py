@@ -31,7 +31,7 @@ from metafleet.orchestrator.runs.run_session import ExecutionOptions
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def resume(run: str, *, in_process: bool, relaxed: bool, from_start: bool, as_json: bool) -> None:
-    """Continue RUN from its last checkpoint, as if it had never stopped.
+    """Continue RUN from its last checkpoint. The result is the same as without the stop.
 
     \b
     metafleet runs resume latest

@@ -43,5 +43,5 @@ _COMMANDS = {
 def runs() -> None:
     """Find, show, compare, watch, change, clone and delete runs.
 
-    A RUN is an id, a uid, a name (which means the newest run of that name) or `latest`.
+    A RUN is an id, a uid, a name or `latest`. A name stands for the newest run with that name.
     """

@@ -61,10 +61,12 @@ def compare(
     curves: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare runs, or groups of runs that differ only in the seed, with the first one.
+    """Compare each further RUN or group with the first one.
 
-    An id or uid stands for one run. A name stands for all runs of this name that differ only in the
-    seed. A filter in quotes, as for `runs list --where`, stands for all matching runs.
+    A group consists of runs that differ only in the seed. An id or uid stands for one run. A name
+    stands for the group of the newest run with that name: all runs with that name that differ from
+    the newest one only in the seed. A filter in quotes (as for `runs list --where`) stands for the
+    group of all matching runs.
 
     \b
     metafleet runs compare 12 13

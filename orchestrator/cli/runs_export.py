@@ -43,8 +43,9 @@ _ROW: Final = "row"
 def export(runs: Sequence[str], *, filters: Sequence[str], output: Path, file_format: str) -> None:
     """Write the records of each RUN into four files: `runs`, `steps`, `evaluations` and `episodes`.
 
-    With --format tensorboard, write event files instead, one folder for each run. With --format
-    row, write one small file for each run, from which `metafleet reproduce` runs it again.
+    With --format tensorboard, the command writes a folder of event files for each run instead. With
+    --format row, it writes one small file for each run instead. `metafleet reproduce` repeats a run
+    from this small file.
 
     \b
     metafleet runs export latest --output results

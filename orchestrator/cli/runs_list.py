@@ -79,10 +79,11 @@ def list_runs(  # noqa: PLR0913 - one for each option
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """List runs, newest first, with their best and last meta-validation and their meta-test.
+    """List runs, newest first, each with its best and last meta-validation and its meta-test.
 
-    Intervals are 95 % intervals. A run's interval is over episodes; a group's interval is over
-    seeds. The numbers of a group cover all its runs, regardless of the limit.
+    Intervals are 95 % intervals. The interval of a run is an interval over episodes. The interval
+    of a group is an interval over seeds. The numbers of a group are computed from all runs of the
+    group, even if the list is limited to fewer lines.
 
     \b
     metafleet runs list --limit 5

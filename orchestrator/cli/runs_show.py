@@ -56,7 +56,7 @@ def _queue(run: RunRecord) -> str | None:
 @click.argument("run", type=RunName())
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def show_run(run: str, as_json: bool) -> None:
-    """Show everything about RUN: an id, a uid, a name or `latest`.
+    """Show everything that is recorded about RUN. RUN is an id, a uid, a name or `latest`.
 
     \b
     metafleet runs show latest --json

@@ -23,11 +23,12 @@ from metafleet.orchestrator.service.server import Server, ServerEvent
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
 def serve(max_runs: int, as_json: bool) -> None:
-    """Execute queued runs until Ctrl-C; several servers may share one database.
+    """Execute queued runs until Ctrl-C. Several servers can share one database.
 
-    Takes runs by priority, then by age, and executes each in its own process. When a server dies,
-    another one continues its runs from their checkpoints. Servers on several hosts must share
-    METAFLEET_HOME.
+    The server takes the run with the highest priority first; of runs with the same priority, it
+    takes the oldest first. It executes each run in a process of its own. When a server dies,
+    another server continues the runs of the dead server from their checkpoints. Servers on several
+    hosts must share METAFLEET_HOME.
 
     \b
     metafleet serve --max-runs 4

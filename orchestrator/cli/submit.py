@@ -23,7 +23,7 @@ from metafleet.orchestrator.config.experiment import ExperimentConfig
 @override_option
 @launch_options
 def submit(file: Path, *, overrides: Sequence[str], **options: Any) -> None:
-    """Run the experiment FILE, which is a path or the name of an experiment that metafleet ships.
+    """Run an experiment. FILE is a path, or the name of an experiment that comes with metafleet.
 
     \b
     metafleet submit experiments/sinusoid-maml.toml --set outer.steps=500

@@ -94,10 +94,10 @@ def sweep(  # noqa: PLR0913 - one for each option
     in_process: bool,
     as_json: bool,
 ) -> None:
-    """Try configurations of FILE, and choose the one with the best meta-validation.
+    """Try several configurations of FILE, and choose the one with the best meta-validation.
 
-    Each trial is an ordinary run without a meta-test. Only the chosen one is tested, once. The same
-    command continues a sweep that was stopped or killed.
+    Each trial (one configuration) is an ordinary run without a meta-test. At the end, the chosen
+    trial alone is tested, once. If a sweep was stopped or killed, the same command continues it.
 
     \b
     metafleet sweep sinusoid-maml --over outer.lr=log:0.0001..0.1 --trials 30

@@ -47,9 +47,10 @@ def execute_here(
     n_trials: int,
     in_process: bool,
 ) -> None:
-    """Continue the open trials, then add trials until there are ``n_trials``.
+    """Finish the open trials, then add and execute trials until there are ``n_trials``.
 
-    A trial whose numbers are not finite counts as failed. Other errors stop the sweep.
+    If a loss or gradient of a trial is not finite, the trial counts as failed and the sweep
+    continues. Other errors stop the sweep.
     """
     while True:
         trials = sweep.trials()
@@ -72,15 +73,15 @@ def leave_to_servers(
     show: Callable[[Trial], None],
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Keep ``parallel`` trials in the queue or running until ``n_trials`` have ended.
+    """Keep ``parallel`` trials open (queued or running) until ``n_trials`` trials have ended.
 
     Args:
         database: an open database.
         sweep: the sweep.
-        n_trials: how many trials to have in the end.
-        parallel: how many may be open at a time.
+        n_trials: number of trials that the complete sweep has.
+        parallel: maximum number of open trials at a time.
         show: called with each trial that ends.
-        pause: waits some seconds.
+        pause: waits for the given number of seconds.
     """
     with database.session(read_only=True) as session:
         if not ServerRepository(session).list_alive():

@@ -16,9 +16,9 @@ def make_table(
 
     Args:
         headings: the headings of all columns, in order.
-        right: the headings of the right-aligned columns.
+        right: the headings of the columns whose cells are aligned at the right.
         fold: the heading of the column whose text is wrapped on a narrow terminal.
-        least_width: minimum width of that column, in characters.
+        least_width: minimum width of the column ``fold``, in characters.
     """
     table = Table(box=box.SIMPLE_HEAD)
     for heading in headings:

@@ -12,10 +12,10 @@ from metafleet.orchestrator.runs.learned_run import learned_by
 
 
 def take_learned(settings: Settings, ref: str) -> tuple[LearnedModel, RunRecord]:
-    """Return the learned state of a run, and the run; ``ref`` is an id, uid, name or "latest".
+    """Return the learned state of the run ``ref`` (an id, uid, name or "latest"), and the run.
 
     Raises:
-        RunNotFoundError: there is no such run, and no model under that name.
+        RunNotFoundError: there is no run ``ref``. The message adds that there is no model ``ref``.
         CheckpointError: the run has no readable checkpoint.
     """
     run = get_run_for(settings, ref)
@@ -28,7 +28,7 @@ def take_learned(settings: Settings, ref: str) -> tuple[LearnedModel, RunRecord]
 
 
 def get_run_for(settings: Settings, ref: str) -> RunRecord:
-    """Return the run that a RUN|MODEL argument names. The argument must not be a model's folder.
+    """Return the run that a RUN|MODEL argument names, if the argument is not a model's folder.
 
     Raises:
         RunNotFoundError: there is no such run.

@@ -48,9 +48,9 @@ def worker(
 ) -> None:
     """Run a worker for the Redis of the settings until Ctrl-C.
 
-    The worker takes jobs from the queue of its device. It is restarted when it dies, for example
-    because a job hangs. After Ctrl-C or SIGTERM it finishes its job first; a second signal stops
-    it at once.
+    The worker takes jobs from the queue of its device. If the worker dies (for example, because a
+    job hangs), this command restarts it. After Ctrl-C or SIGTERM, the worker finishes its current
+    job and then stops. A second signal stops the worker at once.
 
     \b
     metafleet worker --concurrency 8

@@ -21,7 +21,7 @@ _HINT = (
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def workers(as_json: bool) -> None:
-    """Show the workers seen within the last ten minutes.
+    """Show the workers whose last heartbeat is at most ten minutes old.
 
     \b
     metafleet workers --json

@@ -31,14 +31,15 @@ Config = str | Path | Mapping[str, Any]
 
 
 class Client:
-    """Records and runs, as the commands `metafleet runs`, `submit` and `serve` know them.
+    """Access to the database of runs from Python, like the commands `metafleet runs` and `submit`.
 
-    A context manager that closes the database; a notebook need not close it.
+    As a context manager, a client closes the database on exit. A notebook can leave the database
+    open.
 
     Args:
-        home: METAFLEET_HOME; by default, as the environment says. So for the others.
-        database_url: METAFLEET_DATABASE_URL.
-        broker_url: METAFLEET_BROKER_URL.
+        home: replaces METAFLEET_HOME. For each argument that is None, the environment decides.
+        database_url: replaces METAFLEET_DATABASE_URL.
+        broker_url: replaces METAFLEET_BROKER_URL.
     """
 
     def __init__(
@@ -90,14 +91,14 @@ class Client:
         """Return runs, newest first.
 
         Args:
-            where: a filter as of `metafleet runs list --where`, such as "outer.lr<0.01 and
-                status=finished"; "" for all runs.
-            sort: keys with commas, "-" before a key for descending order.
+            where: a filter, in the language of `metafleet runs list --where`. An example is
+                "outer.lr<0.01 and status=finished". With "", all runs are returned.
+            sort: keys to sort by, separated by commas. "-" before a key means descending order.
             limit: maximum number of runs; None for all.
             archived: whether to return archived runs as well.
 
         Raises:
-            ConfigError: the filter cannot be parsed, or no run has one of its keys.
+            ConfigError: the filter cannot be parsed, or a key of the filter occurs in no run.
         """
         wanted = Selection.parse([where], sort, with_archived=archived, limit=limit)
         with self._database.session(read_only=True) as session:
@@ -112,19 +113,21 @@ class Client:
         name: str | None = None,
         priority: int = 0,
     ) -> list[Run]:
-        """Put one run for each seed into the queue of the servers, and return at once.
+        """Put one run for each seed into the servers' queue, without waiting for the runs.
 
-        `metafleet serve` executes them; ``Run.wait`` waits for the end.
+        `metafleet serve` executes the runs. ``Run.wait`` waits until a run has ended.
 
         Args:
             config: a TOML file, the name of a shipped experiment, or nested tables.
-            overrides: dotted key -> value, such as {"outer.lr": 0.01}.
+            overrides: dotted key -> value that replaces the value in ``config``, such as
+                {"outer.lr": 0.01}.
             seeds: the seeds; by default, the seed of the configuration.
-            name: name of the runs; by default, the experiment's.
-            priority: priority in the queue; higher runs first.
+            name: name of the runs; by default, the name of the experiment.
+            priority: priority of the runs in the queue. Runs with a higher priority are executed
+                first.
 
         Raises:
-            ConfigError: the configuration has problems, with one line for each.
+            ConfigError: the configuration has problems. The message has one line for each problem.
             DataMissingError: the data are not on this machine.
         """
         checked = self._load(config, overrides or {})
@@ -140,19 +143,19 @@ class Client:
         name: str | None = None,
         in_process: bool = False,
     ) -> list[Run]:
-        """Execute one run for each seed, one after the other, and return them.
+        """Execute one run for each seed, one after the other, and return the runs.
 
         Args:
             config: as for ``submit``.
             overrides: as for ``submit``.
             seeds: as for ``submit``.
             name: as for ``submit``.
-            in_process: whether to compute in this process, without a fleet; this gives the same
-                bits.
+            in_process: whether to compute in this process, without a fleet. The bits are the same
+                as with a fleet.
 
         Raises:
             ConfigError: the configuration has problems.
-            MetafleetError: a run failed; the later ones were not begun.
+            MetafleetError: a run failed. The runs after it were not begun.
         """
         # imported here: reading records needs no learning core
         from metafleet.orchestrator.client.silent_observer import SilentObserver  # noqa: PLC0415
@@ -175,12 +178,12 @@ class Client:
         return runs
 
     def compare(self, *names: str, split: str = META_TEST) -> Comparison:
-        """Compare runs or groups with the first one, as `metafleet runs compare` does.
+        """Compare each further run or group with the first one, like `metafleet runs compare`.
 
         Raises:
             RunNotFoundError: there is no such run.
-            ConfigError: fewer than two names, or a filter matches runs that differ in more than
-                their seed.
+            ConfigError: there are fewer than two names, or a filter matches runs that differ in
+                more than the seed.
         """
         with self._database.session(read_only=True) as session:
             return compare_arms(session, find_arms(session, names), split)

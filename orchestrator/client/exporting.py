@@ -23,12 +23,13 @@ _RUN: Final = (
 def export_runs(runs: Sequence[Run], folder: Path, file_format: str) -> list[Path]:
     """Write the files runs, steps, evaluations and episodes, and return their paths.
 
-    Each has the rows of all runs; the column ``run`` of the last three is the uid. Files that are
-    there already are replaced. Each file appears only when it is complete.
+    Each file has the rows of all runs. In the files steps, evaluations and episodes, the column
+    ``run`` is the uid of the run. Existing files are replaced. A file gets its name only when it is
+    complete.
 
     Args:
         runs: the runs.
-        folder: the folder, which is created.
+        folder: the folder of the files. It is created if it does not exist.
         file_format: one of ``FILE_FORMATS``.
 
     Raises:

@@ -35,14 +35,15 @@ _EPISODE: Final = ("split", "label", "step", "episode", "loss", "accuracy")
 
 
 class Run:
-    """A run of the database; ``Client.runs`` and ``Client.submit`` return these.
+    """A run in the database. ``Client.runs`` and ``Client.submit`` return objects of this class.
 
-    Attributes are as of the last ``refresh`` or ``wait``; tables are read when asked for.
+    The attributes have the values that the last ``refresh`` or ``wait`` read. Each call of a method
+    that returns a table reads the table from the database.
 
     Args:
         database: an open database.
-        settings: where checkpoints and data are.
-        record: the run.
+        settings: locations of the checkpoints and the data.
+        record: the run as read from the database.
     """
 
     def __init__(self, database: Database, settings: Settings, record: RunRecord) -> None:
@@ -98,7 +99,7 @@ class Run:
         return self
 
     def wait(self, timeout_s: float | None = None) -> "Run":
-        """Wait until the run has ended, for whatever reason, and return it.
+        """Wait until the run has ended, whether it succeeded or not, and return the run.
 
         Raises:
             TimeoutError: the run has not ended after ``timeout_s`` seconds.
@@ -116,7 +117,7 @@ class Run:
     def value(self, key: str) -> Any:
         """Return the value of a key of `metafleet runs list`, such as "best" or "outer.lr".
 
-        Return None if the run has no such value.
+        Return None if the run has no value for the key.
         """
         return self.values((key,))[key]
 
@@ -142,8 +143,9 @@ class Run:
         """Return the loss and accuracy of each episode of the evaluations on a split.
 
         Args:
-            split: the split; None for all.
-            label: "trained", "initialisation" or "nearest_prototype"; None for all.
+            split: the split; None for all splits.
+            label: the evaluated state: "trained", "initialisation" or "nearest_prototype"; None for
+                all states.
         """
         with self._database.session(read_only=True) as session:
             found = EpisodeResultsRepository(session).list(
@@ -158,7 +160,7 @@ class Run:
         return Table(_EPISODE, rows)
 
     def learned(self) -> "LearnedModel":
-        """Return the learned model. ``adapt`` adapts it to new classes.
+        """Return the model that the run has learned. Its method ``adapt`` adapts it to new classes.
 
         Raises:
             CheckpointError: the run has no checkpoint on this host.
@@ -171,11 +173,11 @@ class Run:
         return learned_by(self._settings, self._record, evaluations, log.warning)
 
     def send_to(self, target: str) -> None:
-        """Send the records that a target lacks, such as "tensorboard:FOLDER".
+        """Send the run's records to a target, such as "tensorboard:FOLDER".
 
         Raises:
-            ConfigError: there is no such target, its library is not installed, or files cannot be
-                written.
+            ConfigError: there is no such target, the target's library is not installed, or files
+                cannot be written.
         """
         follower = Follower(self._database, self.uid, open_sink(target))
         try:
@@ -184,10 +186,11 @@ class Run:
             raise ConfigError(f"{target} cannot be written ({error.strerror or error})") from error
 
     def write_row(self, folder: str | Path) -> Path:
-        """Write the file from which `metafleet reproduce` runs this run again; return its path.
+        """Write the file from which `metafleet reproduce` repeats this run; return the file's path.
 
         Raises:
-            ConfigError: the run is not finished or not tested, or the file cannot be written.
+            ConfigError: the run is not finished, the run has no test, or the file cannot be
+                written.
         """
         # imported here: reading records needs no learning core
         from metafleet.orchestrator.ledger.row import LedgerRow  # noqa: PLC0415
@@ -218,9 +221,10 @@ class Run:
             RunNotes(session).set_note(self._id_in(session), text)
 
     def _id_in(self, session: Connection) -> int:
-        """Return the run's id; SQLite gives the id of a deleted run to another run.
+        """Return the run's current id, found by the run's uid.
 
         Raises:
-            RunNotFoundError: the run was deleted.
+            RunNotFoundError: the run was deleted. Its old id cannot show that, because SQLite may
+                give the id of a deleted run to a new run.
         """
         return RunRepository(session).get(self.uid).id

@@ -15,12 +15,14 @@ _MOST_SHOWN: Final = 20
 class Table:
     """Columns of equal length. Immutable.
 
-    ``table["loss"]`` is a column as a list, ``list(table)`` the rows as dicts, and ``len(table)``
-    their number. ``pandas.DataFrame(table)`` makes a data frame. A notebook shows the first rows.
+    ``table["loss"]`` is the column "loss", as a list. ``list(table)`` is the list of rows, each of
+    them a dict. ``len(table)`` is the number of rows. ``pandas.DataFrame(table)`` makes a data
+    frame. A notebook shows the first rows.
 
     Args:
         names: names of the columns.
-        rows: the rows; a missing value is None.
+        rows: the rows, each a mapping from column name to value. If a row lacks a column, the value
+            is None.
     """
 
     def __init__(self, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

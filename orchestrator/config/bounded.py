@@ -20,11 +20,11 @@ _LONG_KEY: Final = re.compile(rf"(?:{_PART}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}")
 
 
 def read_bounded(path: Path) -> bytes:
-    """Read a configuration file, which may be a pipe.
+    """Read a configuration file. A pipe can be read too.
 
     Raises:
-        ConfigError: the file is longer than ``MAX_BYTES``, or it is an endless device.
-        OSError, ValueError: the file cannot be read, or its name is invalid.
+        ConfigError: the file has more than ``MAX_BYTES`` bytes, or is a device without an end.
+        OSError, ValueError: the file cannot be read (OSError), or its name is invalid (ValueError).
     """
     with path.open("rb") as handle:
         raw = handle.read(MAX_BYTES + 1)
@@ -41,7 +41,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
     Raises:
         tomllib.TOMLDecodeError: the text is not TOML; the message names the line.
-        ConfigError: values are nested too deeply, or a number is too long.
+        ConfigError: values are nested too deeply, or a whole number needs more than 64 bits.
     """
     found = _LONG_KEY.search(text)
     if found is not None:

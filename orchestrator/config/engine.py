@@ -13,40 +13,48 @@ from metafleet.orchestrator.config.section import MOST, Section
 class EngineSection(Section):
     """Options for how the work is divided, computed and supervised.
 
-    Only ``episodes_per_job``, ``device``, ``execution``, ``precision``, ``wire_dtype`` and
-    ``max_staleness`` change the bits of a result.
+    As long as ``numerics`` and ``policy`` are "strict", the bits of a result depend only on the
+    options ``episodes_per_job``, ``device``, ``execution``, ``precision``, ``wire_dtype`` and
+    ``max_staleness`` of this section.
 
     Attributes:
-        episodes_per_job: episodes in a job, >= 1. "auto" measures the fleet when the run first
-            begins and records the number with the run; see docs/how-to/scaling.md.
-        device: the device of the workers that get the jobs, "cpu" or "cuda". "any" uses both, sends
-            each job where it should finish first, and needs ``numerics = "relaxed"``.
-        execution: how meta-gradients are computed. "autograd" takes one episode at a time, "vmap"
-            several at once. "compiled" takes several at once as machine code; it needs a C++
-            compiler, and about a minute before the first step. "constant_memory" recomputes inner
-            steps instead of keeping them. "auto" measures when the run first begins and records the
-            choice with the run; see docs/explanation/execution.md.
-        precision: "float32", or "bfloat16" for matrix products and convolutions of meta-training.
-        numerics: "strict" refuses workers whose arithmetic differs; "relaxed" reports them, and
-            gives up identical bits.
-        policy: what happens if jobs of a step are missing at ``step_deadline_s``. With "strict",
-            the run stops. With "partial", the step uses the jobs that are done, and the run gives
-            up identical bits.
-        min_fraction: with ``policy = "partial"``, the smallest share of a step's jobs that must be
-            done, in (0, 1]; with fewer, the run stops.
+        episodes_per_job: number of episodes in a job, >= 1. With "auto", the fleet is measured when
+            the run first begins, and the chosen number is recorded with the run; see
+            docs/how-to/scaling.md.
+        device: the device of the workers that get the jobs, "cpu" or "cuda". With "any", workers of
+            both devices get jobs, and each job is sent to the device that should finish it first.
+            "any" requires ``numerics = "relaxed"``.
+        execution: how meta-gradients are computed. "autograd" computes one episode at a time.
+            "vmap" computes several episodes at once. "compiled" computes several episodes at once,
+            with a program compiled to machine code. It requires a C++ compiler, and compiling takes
+            about a minute before the first step. "constant_memory" computes inner steps a second
+            time instead of keeping them in memory. With "auto", ways to execute are measured when
+            the run first begins, and the choice is recorded with the run; see
+            docs/explanation/execution.md.
+        precision: "float32" or "bfloat16". With "bfloat16", matrix products and convolutions of
+            meta-training are computed in bfloat16, and everything else in float32.
+        numerics: what happens if the arithmetic of a worker differs from the run's. With "strict",
+            the worker is refused. With "relaxed", the worker is reported, and the run gives up
+            identical bits.
+        policy: what happens if some jobs of a step are not done after ``step_deadline_s``. With
+            "strict", the run stops. With "partial", the step uses the jobs that are done, and the
+            run gives up identical bits.
+        min_fraction: with ``policy = "partial"``, the share of a step's jobs that must be done at
+            the deadline, in (0, 1]. If fewer jobs are done, the run stops.
         max_attempts: how often a job may fail or lose its worker before the run stops, >= 1.
         checkpoint_every: outer steps between two checkpoints, >= 1.
-        max_staleness: number of outer steps that begin before an earlier step has ended, 0 to 4.
-            With n, each gradient is computed at parameters that are n steps older; see
-            docs/explanation/engine.md#pipelining.
-        step_deadline_s: maximum seconds for a step while workers and Redis are available, > 0.
-        job_deadline_s: maximum seconds for a job, > 0. After that, its process is ended and the job
-            goes to another worker.
-        wire_dtype: "float32" is exact. "bfloat16" rounds parameters and gradients before they are
-            sent, and halves the traffic.
-        reduce_fan_in: number of jobs whose gradients one worker adds up, a power of two. It has an
-            effect only in steps with more jobs than this. With 0, the orchestrator adds up all
-            gradients. The bits are the same either way.
+        max_staleness: number of outer steps that are open in addition to the oldest open step, 0 to
+            4. With the value n, each gradient is computed at parameters that are n outer steps
+            older than with 0; see docs/explanation/engine.md#pipelining.
+        step_deadline_s: maximum time for a step in seconds, > 0. Time without workers or without
+            Redis does not count.
+        job_deadline_s: maximum time for a job in seconds, > 0. If a job takes longer, its process
+            is ended, and the job is sent to another worker.
+        wire_dtype: dtype in which parameters and gradients are sent. "float32" is exact. With
+            "bfloat16", they are rounded before they are sent, and the traffic is half as large.
+        reduce_fan_in: number of jobs whose gradients one worker adds up, a power of two. In a step
+            with at most this many jobs, the orchestrator adds up the gradients. With 0, the
+            orchestrator adds up the gradients of every step. The bits do not depend on this option.
     """
 
     episodes_per_job: int | Literal["auto"] = Field(

@@ -26,25 +26,28 @@ class EpisodesSection(Section):
     """The shape of the episodes; see ``EpisodeShape``.
 
     Attributes:
-        n_way: classes in an episode, >= 2; 0 for regression.
-        k_shot: support examples of each class, or of the function in regression, >= 1.
-        n_query: query examples of each class, or of the function in regression, >= 1.
-        shots: with "even", each class has ``k_shot`` support examples. With "uneven", the
-            ``n_way * k_shot`` support examples are spread over the classes at random, with at least
-            one per class.
+        n_way: number of classes in an episode, >= 2; 0 for regression.
+        k_shot: number of support examples of each class (in regression, of the function), >= 1.
+        n_query: number of query examples of each class (in regression, of the function), >= 1.
+        shots: with "even", each class has ``k_shot`` support examples. With "uneven", the ``n_way *
+            k_shot`` support examples are distributed over the classes at random, and each class has
+            at least one.
         missing_rate: probability with which an example loses each of its modalities, in [0, 1).
             Each example keeps at least one. In ``meta_train`` this is modality dropout; see
             docs/reference/modalities.md.
-        support_modalities, query_modalities: modalities of support or query examples; [] for all.
-            Different lists make cross-modal episodes.
-        class_text: add each class's name to the support set, as modality ``class_text``. Refused if
-            queries may show a text that contains the name of its class.
+        support_modalities, query_modalities: modalities that support examples and query examples
+            show; [] for all modalities. If the two lists differ, the episodes are cross-modal.
+        class_text: whether to add the name of each class to the support set, as modality
+            ``class_text``. This is refused if a query can show a text that contains the name of the
+            query's class.
         n_unknown: number of unknown classes in an episode, which have queries but no support
-            examples; 0 for none. They are used only to calibrate or judge the answer "none of
-            these". The default is ``n_way``, or fewer if the split has fewer classes left.
-        parts: the parts of a mixture that episodes come from; [] for all.
-        meta_train, meta_val, meta_test: tables that override any of these for one split, such as
-            ``[episodes.meta_train]`` with ``n_way = 60``.
+            examples; 0 for none. Unknown classes are used only to calibrate or judge the answer
+            "none of these". The default is ``n_way``. If a split has too few further classes, the
+            default is their number.
+        parts: the parts of a mixture (data composed of several data sets) from which episodes are
+            drawn; [] for all parts.
+        meta_train, meta_val, meta_test: tables that override any of the options above for one
+            split. An example is ``[episodes.meta_train]`` with ``n_way = 60``.
     """
 
     n_way: int = Field(ge=0, le=MOST_AT_ONCE)

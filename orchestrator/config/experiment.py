@@ -1,7 +1,7 @@
-"""The configuration of one experiment, checked.
+"""The checked configuration of one experiment.
 
-One ConfigError reports all problems. It has one line per problem, with the input, the key, the
-value and what was expected.
+One ConfigError reports all problems of a configuration. Its message has one line for each problem.
+The line names the input (the file or --set), the key, the value, and what was expected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,13 +39,14 @@ class ExperimentConfig(Section):
 
     Attributes:
         name: the run's name: a letter, then letters, digits, dots, dashes or underscores.
-        description: one line for readers.
+        description: one line that describes the experiment to readers.
         seed: the seed of all randomness, >= 0.
-        data: ``name`` is a data set, or a class of yours as "package.module:Class"; the other keys
-            are its options.
+        data: ``name`` is a data set, or a class of yours as "package.module:Class". The other keys
+            are the data set's options.
         episodes: the shape of the episodes.
-        model: ``name`` is a model, or a class of yours; the other keys are its options.
-        learner: ``name`` is a learner, or a class of yours; the other keys are its options.
+        model: ``name`` is a model, or a class of yours. The other keys are the model's options.
+        learner: ``name`` is a learner, or a class of yours. The other keys are the learner's
+            options.
         outer: the outer loop.
         validation: when to validate.
         test: the test after training.
@@ -77,7 +78,7 @@ class ExperimentConfig(Section):
             allowed_packages: packages of the user that may be imported.
 
         Raises:
-            ConfigError: the experiment has problems; the message has one line for each.
+            ConfigError: the experiment has problems. The message has one line for each problem.
         """
         tree, overridden = apply_overrides(read_toml(path), overrides)
         return cls._checked(tree, Blame(str(path), overridden), allowed_packages)
@@ -91,9 +92,10 @@ class ExperimentConfig(Section):
         origin: str,
         allowed_packages: Sequence[str] = (),
     ) -> Self:
-        """Apply ``--set`` overrides to a stored configuration, and check it like ``load``.
+        """Apply ``--set`` overrides to a stored configuration, and check the result like ``load``.
 
-        Raises the errors of ``load``, in which ``origin`` names the configuration.
+        This raises the same errors as ``load``. In their messages, ``origin`` names the
+        configuration.
         """
         changed, overridden = apply_overrides(dict(tree), overrides)
         return cls._checked(changed, Blame(origin, overridden), allowed_packages)
@@ -160,12 +162,13 @@ class ExperimentConfig(Section):
         """Return the same experiment with other episodes.
 
         Args:
-            overrides: assignments, e.g. "episodes.k_shot=5"; the last one for a key counts.
+            overrides: assignments, e.g. "episodes.k_shot=5". Of several assignments to one key, the
+                last one counts.
             split: the split for which ``overrides`` change the episodes.
 
         Raises:
-            ConfigError: an assignment is invalid, belongs to another section, or cannot affect the
-                split. Assigning the value that the split already has is allowed.
+            ConfigError: an assignment is invalid, belongs to another section, or has no effect on
+                the split. But it is allowed to assign a value that the split already has.
         """
         tree, keys = apply_overrides(self.to_json(), overrides)
         others = sorted(key for key in keys if not key.startswith("episodes."))
@@ -182,8 +185,8 @@ class ExperimentConfig(Section):
     def shapes(self) -> dict[str, EpisodeShape]:
         """Return the shape of the episodes of every split that the run uses.
 
-        A run without validation does not use meta_val. It is then no error if meta_val lacks
-        classes.
+        A run without validation does not use meta_val. For such a run, too few classes in meta_val
+        are therefore no error.
         """
         used = [split for split in SPLITS if split != META_VAL or self.validation.every]
         return {split: self.episodes.shape(split) for split in used}
@@ -191,7 +194,8 @@ class ExperimentConfig(Section):
     def workload_spec(self, data_digest: str) -> WorkloadSpec:
         """Return the specification from which workers compute this experiment.
 
-        While ``engine.execution`` is "auto" and not yet measured, it is "autograd" here.
+        If ``engine.execution`` is "auto" and its value is not chosen yet, the specification
+        contains "autograd".
         """
         return WorkloadSpec(
             seed=self.seed,
@@ -214,11 +218,11 @@ class ExperimentConfig(Section):
         return replace(strategy, chunk=min(size, self.outer.meta_batch_size, LARGEST_CHUNK))
 
     def check_source(self, source: EpisodeSource, *, allowed_packages: Sequence[str] = ()) -> None:
-        """Check the episodes of all used splits, the model and the learner against the opened data.
+        """Check the opened data against the model, the learner and the episodes of all used splits.
 
         Raises:
-            ConfigError: some splits' data cannot fill the episodes, with one line for each split;
-                or the model or the learner does not fit the data.
+            ConfigError: there are too few data for the episodes of some splits (the message has one
+                line for each of these splits), or the model or the learner does not fit the data.
         """
         lines: dict[str, None] = {}  # report a problem of several splits once
         for split, shape in self.shapes().items():
@@ -244,7 +248,8 @@ def _require_deciding(key: str, episodes: EpisodesSection, split: str) -> None:
     """Refuse an assignment to a key that has no effect on a split's episodes.
 
     Raises:
-        ConfigError: the key belongs to another split, or the split's own key overrides it.
+        ConfigError: the key belongs to another split, or a key of the split's own table overrides
+            it.
     """
     place = key.partition(".")[0]
     if place == split:

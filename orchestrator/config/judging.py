@@ -11,9 +11,10 @@ class ValidationSection(Section):
     """When to validate, and on how many episodes.
 
     Attributes:
-        every: outer steps between two validations; 0 for none.
+        every: number of outer steps between two validations; 0 for no validation.
         episodes: number of episodes in each validation, >= 2.
-        patience: validations without a new best before training stops; 0 for no early stopping.
+        patience: number of successive validations without a new best result after which training
+            stops; 0 for no early stopping.
     """
 
     every: int = Field(default=0, ge=0, le=MOST)
@@ -35,7 +36,7 @@ class FinalTestSection(Section):
 
     Attributes:
         episodes: number of test episodes, >= 2; 0 for no test.
-        baselines: also evaluate chance, nearest prototypes and the initialisation.
+        baselines: whether to report also chance, nearest prototypes and the initialisation.
     """
 
     episodes: int = Field(default=600, ge=0, le=MOST)

@@ -16,10 +16,10 @@ Options = Mapping[str, Any]
 def problems(
     sections: Mapping[str, Options], blame: Blame, *, allowed_packages: Sequence[str]
 ) -> list[str]:
-    """Return the problems in some of the sections "data", "model" and "learner", one line each.
+    """Return the problems in ``sections``, with one line for each problem.
 
     Args:
-        sections: name of a section -> its options.
+        sections: name of a section ("data", "model" or "learner") -> options of the section.
         blame: knows which input an option came from.
         allowed_packages: the user's packages from which data sets, learners and models may come.
     """

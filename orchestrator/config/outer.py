@@ -11,17 +11,20 @@ class OuterSection(Section):
     """The outer loop: number and size of the steps, optimiser and schedule.
 
     Attributes:
-        steps: outer steps, >= 1.
-        meta_batch_size: episodes in each step, >= 1.
+        steps: number of outer steps, >= 1.
+        meta_batch_size: number of episodes in each outer step, >= 1.
         optimiser: "adam" or "sgd".
         lr: outer learning rate, > 0.
         momentum: momentum of "sgd", in [0, 1).
         weight_decay: each step adds this multiple of the parameters to their gradient; >= 0.
-        clip_norm: maximum norm of the mean meta-gradient; 0 for no clipping.
+        clip_norm: maximum Euclidean norm of the mean meta-gradient; 0 for no clipping.
         schedule: schedule of the learning rate: "constant", "cosine" or "step".
-        warmup_steps: steps over which the learning rate rises to ``lr``, 0 to ``steps``.
-        step_every: outer steps between two reductions of the rate by the schedule "step".
-        step_gamma: factor by which each of these reductions multiplies the rate, in (0, 1].
+        warmup_steps: number of outer steps in which the learning rate rises to ``lr``, 0 to
+            ``steps``.
+        step_every: with the schedule "step", the number of outer steps between two reductions of
+            the learning rate.
+        step_gamma: with the schedule "step", the factor by which a reduction multiplies the
+            learning rate, in (0, 1].
     """
 
     steps: int = Field(ge=1, le=MOST)

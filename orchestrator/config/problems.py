@@ -37,7 +37,8 @@ _BOUNDS = {
 class Blame:
     """Records which input each key came from: the file, or an override on the command line.
 
-    All instances are equal, so that comparisons of configurations ignore where keys came from.
+    All instances compare equal. So two configurations with the same values are equal, wherever
+    their keys came from.
     """
 
     origin: str = field(compare=False)
@@ -51,14 +52,14 @@ class Blame:
         return "--set" if overridden else self.origin
 
     def source_of(self, sections: Mapping[str, Mapping[str, Any]], problem: str) -> str:
-        """Return which input caused a problem: "--set" or the file.
+        """Return the name of the input that caused a problem: "--set" or the file's name.
 
-        The problem's text is searched for names of options. The answer is "--set" if an override
-        set one of these options, or the ``name`` of their section.
+        The text of the problem is searched for names of options. If an override set one of the
+        options that were found, or the ``name`` of its section, the answer is "--set".
 
         Args:
-            sections: the sections that the problem may be about, e.g. "model" and "learner", with
-                their options.
+            sections: name of a section -> options of the section, for the sections that may have
+                caused the problem, e.g. "model" and "learner".
             problem: one line, e.g. "learner 'maml': inner_lr=-1.0; expected more than 0".
         """
         said = problem.partition(";")[0]

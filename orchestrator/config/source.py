@@ -61,10 +61,10 @@ def _nearby(path: Path) -> str:
 
 
 def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
-    """Split ``a.b=value`` into path and TOML value; a value that is not TOML is a string.
+    """Split ``a.b=value`` into the path of the key and the value; see ``parse_value``.
 
     Raises:
-        ConfigError: there is no ``=`` or no key before it.
+        ConfigError: the text has no ``=``, or no key before the ``=``.
     """
     key, equals, value = text.partition("=")
     path = tuple(part.strip() for part in key.split("."))
@@ -83,10 +83,10 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
 
 
 def parse_value(text: str) -> Any:
-    """Parse a TOML value; any other text is a string, so quotes are optional.
+    """Parse a TOML value. A text that is not a TOML value becomes a string, so quotes are optional.
 
     Raises:
-        ConfigError: values are nested too deeply, or a number is too long.
+        ConfigError: values are nested too deeply, or a whole number needs more than 64 bits.
     """
     try:
         parsed = parse_toml(f"{_VALUE} = {text}")
@@ -96,12 +96,13 @@ def parse_value(text: str) -> Any:
 
 
 def apply_overrides(tree: Tree, overrides: Sequence[str]) -> tuple[Tree, frozenset[str]]:
-    """Apply overrides to a copy of ``tree``; return the copy and the dotted keys that were set.
+    """Apply overrides to a copy of ``tree``; return the copy and the dotted keys of the overrides.
 
     An override of ``data.path`` replaces the file's ``data.imported``, and vice versa.
 
     Raises:
-        ConfigError: an override is not an assignment, or a key that should be a table is not one.
+        ConfigError: an override is not an assignment, or assigns a key within a value that is not a
+            table.
     """
     keys = set()
     for text in overrides:

@@ -21,9 +21,9 @@ class Finding:
 
     Attributes:
         topic: what was checked, e.g. "redis".
-        severity: how bad it is.
+        severity: how serious the finding is.
         text: what was found.
-        remedy: what to do about it; "" if nothing.
+        remedy: what to do about the finding; "" if nothing must be done.
     """
 
     topic: str

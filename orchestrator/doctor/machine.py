@@ -117,7 +117,7 @@ def find_shadows(folder: Path, path: Sequence[str] | None = None) -> list[Findin
     """Find a user's module ``metafleet`` that a plain ``celery`` would import instead of ours.
 
     Args:
-        folder: where Celery would be started; it searches there first.
+        folder: the folder in which Celery would be started. Celery searches this folder first.
         path: Python's search path, by default ``sys.path``.
     """
     searched = [str(folder), *(sys.path if path is None else path)]

@@ -22,11 +22,13 @@ class ChildSpec:
 
     Attributes:
         label: name of the process in messages.
-        argv: the command; must not contain secrets, because every user can list processes.
+        argv: the command and its arguments. They must not contain secrets, because every user of
+            the machine can list them.
         environment: the process's whole environment.
-        log_path: file for its output; None: the output of this process.
-        folder: its working directory.
-        stdin: bytes written to its standard input, which is then closed.
+        log_path: file to which the process's output is written. If None, the process writes to the
+            output of this process.
+        folder: the process's working directory.
+        stdin: bytes that are written to the process's standard input, which is then closed.
     """
 
     label: str
@@ -142,8 +144,8 @@ def describe_exit(status: int) -> str:
 def die_with_parent(parent: int) -> Callable[[], None] | None:
     """Return a function that makes a child process die when ``parent`` dies.
 
-    Return None where this is impossible. The function is for ``preexec_fn``, and the process that
-    uses it must have only one thread.
+    Return None on systems where this is impossible. The returned function is passed to subprocess
+    as ``preexec_fn``. The process that starts the child must have only one thread.
     """
     if sys.platform != "linux":
         return None

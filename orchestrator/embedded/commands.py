@@ -84,8 +84,9 @@ def lone_worker_spec(
 ) -> ChildSpec:
     """Describe a worker process that writes to this terminal.
 
-    Options that are None get a default that depends on the worker's device. The worker searches
-    ``folder`` last, so that the user's packages in it cannot replace installed packages.
+    An option that is None gets a default that depends on the worker's device. When the worker
+    imports packages, it searches ``folder`` last. So the user's packages in ``folder`` cannot
+    replace installed packages.
     """
     chosen = {"--name": name, "--concurrency": concurrency, "--pool": pool}
     given = [word for option, value in chosen.items() if value for word in (option, str(value))]

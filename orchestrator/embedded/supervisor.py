@@ -1,8 +1,8 @@
 """The process that owns a stack: it starts the stack's processes, restarts them and stops them.
 
-Run as ``python -m metafleet.orchestrator.embedded.supervisor``. The first line of standard input is
-JSON that describes the stack. Nothing follows; at the end of the input, the supervisor stops the
-stack. Standard output carries one JSON event per line.
+It runs as ``python -m metafleet.orchestrator.embedded.supervisor``. The first line of its standard
+input is JSON that describes the stack. No further line follows. When the input ends, the supervisor
+stops the stack. Each line that it writes to standard output is one event, as JSON.
 """
 
 import json
@@ -43,8 +43,10 @@ class Supervisor:
     """One stack's processes.
 
     Args:
-        settings: where home and data are; the stack's own broker and key replace the given ones.
-        order: n_workers, logs_dir, stack_file (None: keep the stack private) and flower.
+        settings: locations of METAFLEET_HOME and of the data. The stack's own broker and signing
+            key replace those of the settings.
+        order: ``n_workers``, ``logs_dir``, ``stack_file`` and ``flower``. If ``stack_file`` is
+            None, other terminals cannot find the stack.
     """
 
     def __init__(self, settings: Settings, order: Mapping[str, Any]) -> None:
