@@ -32,7 +32,7 @@ class EngineSection(Section):
             the run first begins, and the choice is recorded with the run; see
             docs/explanation/execution.md.
         precision: "float32" or "bfloat16". With "bfloat16", matrix products and convolutions of
-            meta-training are computed in bfloat16, and everything else in float32.
+            meta-training are computed in bfloat16.
         numerics: what happens if the arithmetic of a worker differs from the run's. With "strict",
             the worker is refused. With "relaxed", the worker is reported, and the run gives up
             identical bits.

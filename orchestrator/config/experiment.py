@@ -70,7 +70,7 @@ class ExperimentConfig(Section):
     def load(
         cls, path: Path, overrides: Sequence[str] = (), *, allowed_packages: Sequence[str] = ()
     ) -> Self:
-        """Read a TOML file, apply ``--set`` overrides, and check everything but the data.
+        """Read a TOML file, apply ``--set`` overrides, and check the result. Do not open the data.
 
         Args:
             path: the file.
@@ -117,7 +117,7 @@ class ExperimentConfig(Section):
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any], origin: str = "stored configuration") -> Self:
-        """Rebuild a configuration from ``to_json``; ``origin`` names it in messages.
+        """Rebuild a configuration from the result of ``to_json``. Messages name it ``origin``.
 
         Raises:
             ConfigError: the mapping is not a valid configuration.

@@ -11,7 +11,7 @@ NAME_EXPECTED: Final = "a letter, then up to 63 letters, digits, dots, dashes or
 
 
 def check_name(name: str, origin: str) -> None:
-    """Check that ``name`` follows the rule for names; ``origin`` names its source in messages.
+    """Check that ``name`` follows the rule for names. Messages say that it came from ``origin``.
 
     Raises:
         ConfigError: the name is invalid.

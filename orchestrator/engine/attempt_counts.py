@@ -21,7 +21,8 @@ Sink = Callable[[Sequence[AttemptRecord], Sequence[AttemptCountRecord]], None]
 class AttemptCounts:
     """Counts the attempts of one execution of a run, by outcome. Not thread-safe.
 
-    An attempt is one try to compute a shard, the part of a step's episodes that one job computes.
+    A shard is the part of a step's episodes that one job computes. An attempt is one try to compute
+    a shard.
 
     Args:
         sink: receives new rows and all changed counters when a step closes.
@@ -71,7 +72,7 @@ class AttemptCounts:
         """Pass new rows and changed counters to the sink.
 
         Raises:
-            FencedError, DatabaseError: the sink does not accept the rows.
+            FencedError, DatabaseError: the sink raised this error and does not accept the rows.
         """
         rows, changed = self._rows, sorted(self._changed)
         self._rows, self._changed = [], set()
@@ -90,7 +91,7 @@ class StepAttemptCounts:
     """The outcomes of the attempts of one step. Not thread-safe.
 
     Attributes:
-        dropped: number of attempts that failed, were lost, refused or rejected so far.
+        dropped: number of attempts so far that failed, were lost, were refused or were rejected.
     """
 
     def __init__(self, attempt_counts: AttemptCounts, stream: str, step: int) -> None:

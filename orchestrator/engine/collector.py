@@ -18,14 +18,15 @@ from metafleet.reduction import TreeReducer
 
 
 class Collector:
-    """Collects the results of one step, and adds up their sums of gradients.
+    """Collects the results of one step, and adds up the gradient sums of its shards.
 
     Args:
         request: the step.
         shards: the shards of the step.
-        exchange: fetches the sums.
+        exchange: fetches gradient sums from the stores.
         wire_dtype: type to which float32 tensors of sums are converted for sending.
-        defer: whether to only record where the sums are. Workers will then add them up.
+        defer: whether workers will add up the sums. If so, the collector only records where the
+            sums are.
     """
 
     _noun: ClassVar[str] = "a sum"
@@ -61,10 +62,10 @@ class Collector:
         return self._form.n_bytes
 
     def add(self, result: ShardResult, keys: StepKeys) -> None:
-        """Check a result with status "ok", fetch its sum by the step's ``keys``, and add the sum.
+        """Check a result with status "ok", fetch its gradient sum, and add the sum.
 
-        If this raises an error, nothing was added. Afterwards, ``drop_read`` deletes the sum from
-        the store.
+        ``keys`` are the step's keys, by which the sum is found. If this call raises an error,
+        nothing was added. After a successful call, ``drop_read`` deletes the sum from the store.
 
         Raises:
             ContractError: the result does not match the request, or is damaged.
@@ -104,7 +105,7 @@ class Collector:
         return tuple(self._deferred[shard] for shard in sorted(self._deferred))
 
     def add_deferred(self) -> None:
-        """Add the deferred sums in this process, because workers could not add them up.
+        """Add up the deferred sums in this process, for a step whose sums workers could not add up.
 
         Raises:
             ContractError, BlobMissingError: for the same reasons as ``add``.

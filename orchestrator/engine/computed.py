@@ -6,7 +6,7 @@ from metafleet.errors import ImpureError
 
 
 class Computed(NamedTuple):
-    """One of the two computations of a shard that is computed twice to compare the bits.
+    """One of two computations of the same shard, whose bits are compared.
 
     Attributes:
         bits: digest of the shard's sum, losses and accuracies.

@@ -32,16 +32,16 @@ _AGAIN_AFTER_S: Final = 5.0
 
 
 class DataPublisher:
-    """Sends the features of a run to workers that lack them, in pieces.
+    """Sends the features of a run, in pieces, to workers that lack them.
 
-    The pieces are put into the store only when a worker has reported that it lacks them.
+    No piece is put into the store before a worker has reported that it lacks the features.
 
     Args:
         blobs: the store that every host reaches.
         run: the run's uid.
         data_dir: folder of the prepared data.
         allowed_packages: user packages whose data sets and kinds may be imported.
-        direct: offers the pieces to workers that can reach this host directly; None if direct
+        direct: offers the pieces to workers that connect directly to this host; None if direct
             transfers are not used.
     """
 
@@ -63,7 +63,7 @@ class DataPublisher:
         self._is_missed, self._published_s = False, -_AGAIN_AFTER_S
 
     def describe(self, spec: WorkloadSpec) -> tuple[DataRef, ...]:
-        """Return descriptions of the features that a workload reads, for its plan.
+        """Return descriptions of the features that a workload reads, for the workload's plan.
 
         Raises:
             DataError: the features cannot be opened on this host.

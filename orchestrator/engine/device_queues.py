@@ -98,7 +98,7 @@ class DeviceQueues:
         """Choose which of ``shards`` to send now. Return shard -> queue; see ``place``.
 
         Args:
-            shards: the shards that were not sent yet, in order.
+            shards: indices of the shards that were not sent yet, in order.
             on_their_way: queue -> number of shards that were sent and have no result yet.
             process_count: returns how many jobs the workers of a queue compute at the same time.
         """

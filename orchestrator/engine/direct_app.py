@@ -45,10 +45,11 @@ class Shelf(Protocol):
 
 
 class DirectApp:
-    """The application. It refuses unexpected blobs before allocating memory for them.
+    """The web application that serves blobs and receives blobs.
 
     Args:
-        shelf: the blobs.
+        shelf: the served and the received blobs. An unexpected blob is refused before memory is
+            allocated for it.
         signing_key: the key that callers must know.
     """
 

@@ -14,9 +14,9 @@ from metafleet.orchestrator.web.server import BACKLOG, WebServer
 class DirectServer:
     """Serves the blobs of one run from this process, by key. Thread-safe.
 
-    Workers download states and upload sums. An upload that is not expected, or that has another
-    length than expected, is refused before memory is allocated for it. Offered blobs are not
-    copied.
+    Workers download states and upload gradient sums. An upload that is not expected, or whose
+    length is not the expected one, is refused before memory is allocated for it. Blobs that are
+    offered for download are not copied.
 
     Args:
         address: "host" or "host:port" at which workers reach this host.
@@ -24,8 +24,8 @@ class DirectServer:
         tls: encrypts the transfers; None for no encryption.
 
     Raises:
-        ConfigError: the address is not this host's.
-        OSError: the port is taken.
+        ConfigError: the address is not an address of this host.
+        OSError: another program uses the port.
     """
 
     def __init__(
@@ -105,7 +105,8 @@ def open_tls(cert_file: str, key_file: str) -> ssl.SSLContext:
 
     Args:
         cert_file: PEM file of the certificate and of the intermediate certificates.
-        key_file: PEM file of the certificate's private key; "" if ``cert_file`` contains it too.
+        key_file: PEM file of the certificate's private key; "" if ``cert_file`` also contains the
+            key.
 
     Raises:
         ConfigError: a file cannot be read, the files do not match, or the key has a password.

@@ -23,10 +23,10 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
     is_ours: Callable[[], bool] = lambda: False,
     sink: Sink | None = None,
 ) -> Dispatcher:
-    """Open the engine that a run computes with: the fleet or this process.
+    """Open the engine that computes a run's steps: the fleet or this process.
 
-    If the job size is "auto" and not yet measured, each job is a single episode until
-    ``set_episodes_per_job`` is called.
+    If ``engine.episodes_per_job`` is "auto" and its value is not chosen yet, each job has one
+    episode until ``set_episodes_per_job`` is called.
     """
     settings, engine = context.settings, config.engine
     is_strict = engine.numerics == "strict" and not relaxed

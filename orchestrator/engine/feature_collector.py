@@ -20,7 +20,7 @@ class FeatureCollector(Collector):
     Args:
         request: the step.
         shards: the shards of the step.
-        exchange: where features are fetched from.
+        exchange: fetches features from the stores.
     """
 
     _noun = "a block of features"

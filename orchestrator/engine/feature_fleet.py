@@ -36,12 +36,13 @@ _OPTIONS: Final = FleetOptions(
 
 @dataclass(slots=True)
 class Encoded:
-    """What a fleet has encoded.
+    """Counts of what a fleet has encoded.
 
     Attributes:
         n_items: number of encoded items.
-        sent_bytes, received_bytes: bytes of items that were sent, and of features that came back.
-        workers: names of the worker processes that encoded.
+        sent_bytes, received_bytes: total size of the items that were sent to workers, and total
+            size of the features that workers returned, in bytes.
+        workers: names of the worker processes that encoded items.
     """
 
     n_items: int = 0
@@ -55,7 +56,7 @@ class FeatureFleet:
 
     Args:
         settings: locations of broker and blobs, and the signing key.
-        notify: called with messages for people, for example if there is no worker.
+        notify: called with messages for users, for example if there is no worker.
 
     Raises:
         ConfigError: no broker is set.

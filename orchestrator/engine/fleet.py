@@ -47,22 +47,22 @@ REVIEW_EVERY_S: Final = 0.5
 class FleetDispatcher:
     """Sends a step's shards to Celery workers and adds up their results.
 
-    A shard is the part of a step's episodes that one job computes. The run's fencing epoch is a
-    number that rises whenever the run gets a new owner or Redis loses data. Results of an older
-    epoch are refused.
+    A shard is the part of a step's episodes that one job computes. Each run has a fencing epoch.
+    The fencing epoch is a number that rises whenever the run gets a new owner or Redis loses data.
+    Results that were computed for an older epoch are refused.
 
     Args:
         settings: locations of broker and blobs, and the signing key.
         run: the run's uid.
         options: options for the use of the fleet.
-        next_epoch: raises the run's fencing epoch in the database above the given number, and
-            returns the new epoch.
-        notify: called with messages for people: pauses, lost connections.
-        fingerprint: the numerics fingerprint with which the run began; "" for a new run, which
-            adopts the fingerprint of its first result.
-        check: called twice a second; raises if the run must stop.
-        is_granted, is_ours: what the database says about the run's owner; see ``Ownership``.
-        sink: receives counters of attempts, and the attempts whose result was not used.
+        next_epoch: called with a number. It raises the run's fencing epoch in the database above
+            this number, and returns the new epoch.
+        notify: called with messages for users, such as messages about pauses and lost connections.
+        fingerprint: the numerics fingerprint with which the run began. "" for a new run: the
+            fingerprint of its first result then becomes the fingerprint of the run.
+        check: called twice a second. It raises an error if the run must stop.
+        is_granted, is_ours: say who owns the run according to the database; see ``Ownership``.
+        sink: receives counters of attempts, and a row for each attempt whose result was not used.
 
     Not thread-safe.
     """
@@ -169,11 +169,12 @@ class FleetDispatcher:
         """Wait for a step; see ``Dispatcher``.
 
         Raises:
-            FencedError: another orchestrator took the run over.
+            FencedError: another orchestrator has taken over the run.
             ShardQuarantinedError: a shard failed too often.
-            FleetError: the step deadline passed.
+            FleetError: the step was not finished by its deadline.
             NumericsError: a loss or gradient is not finite.
-            ImpureError: a shard of the first step has other bits when it is computed again.
+            ImpureError: a shard of the first step was computed twice, and the results have
+                different bits.
         """
         step = self._begun.pop(ticket)
         for _ in range(self._options.max_attempts):

@@ -11,16 +11,18 @@ class FleetOptions:
 
     Attributes:
         episodes_per_job: episodes in a shard, >= 1.
-        device: the queue to use, "cpu" or "cuda"; "any" for both.
-        is_strict: refuse workers whose numerics fingerprint differs.
+        device: the device class whose queue is used, "cpu" or "cuda"; "any" for both queues.
+        is_strict: whether to refuse workers whose numerics fingerprint differs from the run's.
         max_attempts: how often a shard may fail or lose its worker, >= 1.
-        min_fraction: share of a gradient step's shards that must be done at its deadline, in
-            (0, 1]. 1.0 is the strict policy: the run stops if any shard is missing.
-        step_deadline_s: longest time for one step while workers are alive, > 0.
-        job_deadline_s: longest time for one job, > 0.
+        min_fraction: share of a gradient step's shards that must be done at the step's deadline, in
+            (0, 1]. 1.0 is the strict policy: if a shard is missing, the run stops.
+        step_deadline_s: maximum time for one step in seconds, without times when no worker is
+            alive, > 0.
+        job_deadline_s: maximum time for one job in seconds, > 0.
         wire_dtype: type to which float32 tensors of states and sums are converted for sending.
-        reduce_fan_in: number of sums that one worker adds up, a power of two. Workers add up sums
-            only if a step has more sums than that. 0 if the orchestrator adds up all sums.
+        reduce_fan_in: number of sums that one worker adds up, a power of two. If a step has at most
+            this many sums, the orchestrator adds them up. 0 if the orchestrator adds up the sums of
+            every step.
     """
 
     episodes_per_job: int

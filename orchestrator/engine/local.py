@@ -42,12 +42,12 @@ class LocalDispatcher:
         data_dir: the folder of the data.
         device: the compute device.
         allowed_packages: packages of the user that may be imported.
-        check: called between inner steps; raises if the run must stop.
+        check: called between inner steps. It raises an error if the run must stop.
         wire_dtype: type to which the fleet would convert sums and states for sending.
         programs_dir: the folder of compiled programs.
-        compiles: whether compiled programs will compute some gradients. The compiler is then part
-            of the fingerprint.
-        is_strict: whether to compute one shard of the first training step twice, to compare the
+        compiles: whether compiled programs will compute some gradients. If so, the numerics
+            fingerprint includes the compiler.
+        is_strict: whether to compute one shard of the first training step twice, and compare the
             bits.
     """
 

@@ -13,14 +13,14 @@ from metafleet.workload_spec import WorkloadSpec
 class Numerics:
     """The numerics fingerprint of a run, and the check of results against it.
 
-    The fingerprint lists everything that is known to affect the bits of a worker's arithmetic. It
-    starts with the recorded fingerprint and this process's packages. The first result adds further
-    keys.
+    The fingerprint lists everything that is known to affect the bits of a worker's arithmetic. At
+    first, it consists of the keys of ``known`` and this process's description of the packages that
+    the run imports. The first result adds further keys.
 
     Args:
         known: the fingerprint with which the run began; "" for a new run.
-        is_strict: whether to refuse results with another fingerprint. Otherwise, only report the
-            workers that sent them.
+        is_strict: whether to refuse a result with another fingerprint. If False, the result counts,
+            and the worker that sent it is reported.
         notify: called with a message about each worker with another fingerprint.
     """
 
@@ -36,10 +36,10 @@ class Numerics:
         return self._wanted(spec) if self._is_strict else ""
 
     def find_fault(self, spec: WorkloadSpec, result: ShardResult) -> str:
-        """Return the reason why a result must not count; "" if it may count.
+        """Return the reason why a result must not be used; "" if the result can be used.
 
-        Add new keys of the result's fingerprint to ``known``. Also report workers that refused a
-        job because their fingerprint differs from the run's.
+        Keys of the result's fingerprint that ``known`` lacks are added to ``known``. If the result
+        says that a worker refused a job because of its fingerprint, the worker is reported.
         """
         if result.status != "ok":
             if result.reason == AttemptReason.FINGERPRINT:

@@ -147,8 +147,8 @@ class OpenStep:
     def move_to(self, epoch: int) -> None:
         """Continue under ``epoch``. Results of an older epoch are no longer accepted.
 
-        Attempts that were sent under an older epoch and have no result yet are given up. Their
-        shards count as unsent again.
+        Attempts that were sent under an older epoch and have no result yet are given up. The shards
+        of these attempts count as unsent again.
         """
         if epoch == self._epoch:
             return
@@ -227,12 +227,12 @@ class OpenStep:
         return self._inbox.parse(raw, epoch=self._epoch)
 
     def take(self, result: ShardResult, *, processes_alive: int) -> None:
-        """Count a result, or arrange for another attempt.
+        """Use a result. If it cannot be used, arrange for another attempt of its shard.
 
         Raises:
-            NumericsError: a loss or gradient was not finite, or the learner wrote to its state. The
-                shard would fail in the same way on every worker.
-            ShardQuarantinedError, FleetError: no further attempt is allowed.
+            NumericsError: a loss or gradient was not finite, or the learner wrote to its state.
+                There is no other attempt, because every worker would get the same error.
+            ShardQuarantinedError, FleetError: the shard may not have a further attempt.
         """
         self._note_begun((result.shard, result.attempt))
         if self.book.is_done(result.shard):
@@ -260,7 +260,7 @@ class OpenStep:
     def review(self, *, alive: Mapping[str, int], processes_alive: int) -> list[int]:
         """Read the step's state in Redis, and return the shards to send.
 
-        This also takes results that arrived in Redis without a notification.
+        Results that arrived in Redis without a notification are also used, as by ``take``.
 
         Args:
             alive: queue -> number of live workers.

@@ -34,22 +34,22 @@ _LEAP: Final = 1000
 class Ownership:
     """One orchestrator's ownership of one run.
 
-    The owner holds a lease and an epoch. The lease is a key in Redis that expires unless it is
-    renewed. The epoch is a number that rises whenever the run changes hands. A thread renews the
-    lease and counts workers every two seconds. So the run is not lost during a long outer update or
-    a slow database call.
+    The owner holds a lease and an epoch. The lease is a key in Redis that expires unless the owner
+    renews it. The epoch is a number that rises whenever the run gets a new owner or Redis loses
+    data. Every two seconds, a thread renews the lease and counts workers. So the lease does not
+    expire during a long outer update or a slow database call.
 
     Args:
         url: the broker's URL.
         run: the run's uid.
         queues: the Celery queues whose workers are counted.
         signing_key: the signing key of those workers.
-        next_epoch: raises the run's epoch in the database above the given number, and returns the
-            new epoch.
-        is_granted: whether the database made this process the owner. If so, this process does not
-            wait until the lease of an earlier owner expires.
-        is_ours: returns whether the run is still ours according to the database. It is called when
-            Redis names another owner.
+        next_epoch: called with a number. It raises the run's epoch in the database above this
+            number, and returns the new epoch.
+        is_granted: whether the database made this process the owner. If so, this process takes the
+            run even if the lease of an earlier owner has not expired.
+        is_ours: returns whether this process still owns the run according to the database. It is
+            called when Redis names another owner.
     """
 
     def __init__(  # noqa: PLR0913 - the seams of a hold on a run
@@ -124,8 +124,8 @@ class Ownership:
         """Claim the run and begin a new epoch.
 
         Raises:
-            RunLeasedError: another orchestrator owns it.
-            FencedError: another orchestrator took the run over during this call.
+            RunLeasedError: another orchestrator owns the run.
+            FencedError: another orchestrator took over the run during this call.
             BrokerUnavailableError: Redis cannot be reached.
         """
         with redis_errors(self._url):
@@ -167,15 +167,17 @@ class Ownership:
         return claim
 
     def check(self) -> bool:
-        """Return whether Redis still has our epoch. If not, begin a new epoch.
+        """Return whether Redis still has our epoch. If not, the caller must begin a new epoch.
 
-        If the epoch in Redis has changed but the owner has not, the run was not taken over. Redis
-        may have lost data or been restored to an earlier state, or another program may have written
-        to it. Only another owner means a takeover.
+        If Redis names the same owner with another epoch, the run was not taken over. Redis may have
+        lost data, Redis may have been restored to an earlier state, or another program may have
+        written to Redis. If Redis names another owner, the database decides. If the database still
+        names this process, the other owner is displaced. But if a living owner comes back after
+        that, the run is left to it.
 
         Raises:
-            FencedError: another orchestrator has taken the run over.
-            DatabaseUnavailableError: Redis names another owner, and the database cannot be asked.
+            FencedError: another orchestrator has taken over the run.
+            DatabaseUnavailableError: Redis names another owner, and the database is unavailable.
         """
         if self._failure is not None:
             raise self._failure
@@ -197,13 +199,14 @@ class Ownership:
         return False
 
     def drop_foreign(self, *more: Mapping[str, str]) -> dict[str, str]:
-        """Delete values of a wrong type under the run's keys and under the keys that runs share.
+        """Delete values of a wrong type, under the run's keys and the keys that all runs share.
 
         Args:
-            more: further keys to check: key -> the type that its value must have.
+            more: further keys to check, as a mapping from key to the type that the key's value must
+                have.
 
         Returns:
-            Key -> type of the dropped value.
+            The keys of the deleted values, as a mapping from key to the type of the deleted value.
         """
         keys = RunKeys(self._run)
         own = {**dict.fromkeys((keys.epoch, keys.holder, keys.lease), "string")}

@@ -1,7 +1,7 @@
 """Chooses the queue for each shard if a run may use several queues.
 
-Each device class has a queue, and a shard goes to the queue that would finish it first. The choice
-affects only where a shard is computed, not its result.
+Each device class has one queue. A shard is sent to the queue whose workers would finish it first.
+Which shards a step has, and the order of their sums, do not depend on the queues.
 """
 
 import math
@@ -15,10 +15,11 @@ class QueueLoad:
 
     Attributes:
         queue: name of the queue.
-        processes: number of jobs that its workers compute at the same time; 0 without workers.
+        processes: number of jobs that the queue's workers compute at the same time; 0 without
+            workers.
         on_their_way: number of attempts that were sent to the queue and may still give a result.
         room: maximum of ``on_their_way``.
-        typical_s: seconds that a shard takes on this queue's workers; None if unknown.
+        typical_s: typical time for a shard on this queue's workers, in seconds; None if unknown.
     """
 
     queue: str
@@ -37,19 +38,21 @@ def place(
 ) -> dict[int, str]:
     """Choose which shards to send now, and to which queues.
 
-    Each shard, in order, is assigned to the queue that would finish it first, given the shards that
-    are already assigned. If that queue has no room, the shard is left out, to be sent later. A
-    slower queue that has room would finish the shard later.
+    The shards are assigned one after the other. A shard is assigned to the queue that would finish
+    it first, after the shards that the queue already has. If this queue has no room, the shard is
+    left out, and can be sent later. It is not sent to another queue with room, because the other
+    queue would finish the shard later.
 
     Args:
-        shards: the shards, in order.
+        shards: indices of the shards, in order.
         device_queues: the queues. Queues without workers are not used. If no queue has workers, the
             first one is used.
         has_limits: whether to leave out shards for which there is no room.
-        avoid: shard -> queue to which it should not be sent if there is another queue.
+        avoid: shard -> queue to avoid. The shard is sent to this queue only if there is no other
+            queue.
 
     Returns:
-        Shard -> queue, in order.
+        A mapping from shard to queue, in the order of ``shards``.
     """
     staffed = [queue_state for queue_state in device_queues if queue_state.processes] or list(
         device_queues[:1]

@@ -12,7 +12,7 @@ from metafleet.contracts.task_message import task_message
 
 
 class Publisher:
-    """Sends jobs to their queues, all in one round trip.
+    """Sends jobs to their queues. All jobs of a call are sent in one round trip.
 
     Args:
         client: client of the broker.
@@ -25,10 +25,11 @@ class Publisher:
         self._app = make_app(url, signing_key)
 
     def send(self, jobs: Iterable[tuple[InnerLoopJob, str]]) -> None:
-        """Send (job, Celery queue) pairs, in order.
+        """Send each job to its queue. The argument is a sequence of (job, Celery queue) pairs.
 
         Raises:
-            redis.RedisError: none, some or all jobs were sent. The ledger will show which ones.
+            redis.RedisError: it is unknown which jobs were sent. The ledger of attempts in Redis
+                will show which jobs a worker has begun.
         """
         messages: dict[str, list[bytes]] = {}
         for job, queue in jobs:

@@ -14,14 +14,14 @@ log = logging.getLogger(__name__)
 
 
 class QueueMark:
-    """The sending time of the newest message of a queue that a worker has begun.
+    """The time at which the newest message that a worker has begun was sent to a queue.
 
-    Queues are first in, first out. Suppose that a worker has begun a later message, and no worker
-    has begun an earlier one. The earlier message is then lost. For all messages but its last, a run
-    can detect this from its own later messages. Its last message is lost if no worker has begun it
-    although the queue is empty. But it is possible that a queue that several runs share is never
-    empty. All these runs therefore share this mark, so that a run can compare its last message with
-    later messages of other runs.
+    Queues are first in, first out. If a worker has begun a later message and no worker has begun an
+    earlier message, the earlier message is lost. So a run can compare each of its messages with its
+    own later messages. Its last message needs another test: if the queue is empty and no worker has
+    begun the last message, the message is lost. But a queue that several runs share may never be
+    empty. The runs that share a queue therefore share this mark. With the mark, a run can compare
+    its last message with later messages of other runs.
 
     Not thread-safe.
     """
@@ -49,10 +49,12 @@ class QueueMark:
         self._due_s = now_s + _PUBLISH_EVERY_S
 
     def read(self, *, now_us: int) -> int:
-        """Return the sending time of the newest begun message of any run; 0 if unknown.
+        """Return the mark: the sending time, in microseconds of Redis's clock; 0 if unknown.
 
         Args:
-            now_us: Redis's time. A later mark was not written by us, so it is deleted.
+            now_us: the current time in microseconds of Redis's clock. If the mark is later than
+                this time (by more than clocks may differ), another program wrote it, and it is
+                deleted.
         """
         score = self._client.zscore(QUEUES_STARTED, self._queue) or 0
         if not 0 <= score <= now_us + _CLOCKS_PART_US:

@@ -10,10 +10,11 @@ _TRUSTED_S: Final = 5.0
 
 
 class RedisClock:
-    """Asks Redis for its time every few seconds, and uses the local clock in between.
+    """A clock that shows the time of Redis.
 
-    All processes that share a queue use timestamps of this clock, without a round trip for each.
-    Not thread-safe.
+    The clock asks Redis for the time every few seconds, and uses the local clock in between. So a
+    timestamp needs no round trip to Redis. All processes that share a queue use timestamps of this
+    clock. Not thread-safe.
     """
 
     def __init__(self, client: Client) -> None:

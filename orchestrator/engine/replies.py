@@ -15,8 +15,8 @@ def wait_for_results(
 ) -> Iterator[tuple[OpenStep, ShardResult]]:
     """Wait until one of ``steps`` has results, then yield all valid results.
 
-    ``steps`` may be empty. If a call fails because of Redis and is retried, the first try may
-    already have taken all results.
+    ``steps`` can be empty. A call that fails because of Redis is repeated. The failed call may
+    already have removed results from Redis.
     """
     if not steps:
         return
