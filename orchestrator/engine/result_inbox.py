@@ -22,8 +22,8 @@ class ResultInbox:
         name: the step's name, for messages.
         run: the run's uid.
         n_shards: number of shards of the step.
-        signing_key: the key with which workers sign results.
-        attempt_counts: counts refused results.
+        signing_key: the key with which a worker's signature of a result is checked.
+        attempt_counts: counters of the step's attempts. A refused result is counted here.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class ResultInbox:
         return self._unsound[hash(raw)]
 
     def is_first(self, raw: bytes) -> bool:
-        """Return whether a result is processed for the first time.
+        """Return whether a result is processed for the first time; ``raw`` is the result.
 
-        If Redis fails before a result is deleted from it, the result is read again and must not
-        count twice.
+        If Redis fails before a processed result is deleted from Redis, the result is read again. It
+        must not be counted twice.
         """
         is_first = hash(raw) not in self._dealt_with
         self._dealt_with.add(hash(raw))

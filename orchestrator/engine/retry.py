@@ -23,16 +23,17 @@ _RETRY_S: Final = 10.0
 
 
 class Retry:
-    """Repeats calls that failed because of Redis, or of the database, which counts the epochs.
+    """Repeats calls that failed because Redis or the database was unavailable.
 
     Args:
         url: the broker's URL, for messages.
-        notify: called once when Redis or the database is down, and once when it is back.
-        check: called before each try; raises if the run must stop.
-        heal: called when Redis has values of a wrong type under our keys; deletes them.
+        notify: called with a message when a call fails for the first time, and with another message
+            when it has succeeded.
+        check: called before each try. It raises an error if the run must stop.
+        heal: called when Redis has values of a wrong type under our keys. It deletes these values.
 
     Attributes:
-        waited_s: total seconds of waiting for Redis and the database.
+        waited_s: total time of waiting for Redis and the database, in seconds.
     """
 
     def __init__(
@@ -47,10 +48,11 @@ class Retry:
         self.waited_s = 0.0
 
     def persist(self, call: Callable[[], T]) -> T:
-        """Return the result of a call, which is repeated with backoff until it succeeds.
+        """Repeat a call, with growing pauses, until it succeeds; return its result.
 
-        Users are notified once. There is no time limit, except when the blob store is full. The
-        call is then repeated for a short while, in which blobs of closed steps may expire.
+        If Redis or the database is unavailable, the call is repeated without a time limit. If the
+        blob store is full, the call is repeated for at least ten seconds, because blobs of closed
+        steps may expire in this time. After that, the error is raised.
         """
         pause_s, away, is_littered = 0.1, "", False
         began_s = time.monotonic()

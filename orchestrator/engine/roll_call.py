@@ -14,17 +14,17 @@ STARVES_AFTER_S: Final = 15.0
 
 
 class RollCall:
-    """The workers of some queues, as of the last call of ``look``. ``look`` is not thread-safe.
+    """The workers of some queues, as they were at the last call of ``look``.
 
     Args:
         client: client of the broker.
         queues: names of the queues.
         signing_key: the orchestrator's signing key.
-        clock_s: returns monotonic seconds.
+        clock_s: returns the time of a monotonic clock, in seconds.
 
     Attributes:
         workers: workers that take jobs.
-        unfit: pairs of a live worker that does not take jobs, and the reason.
+        unfit: live workers that do not take jobs. Each item is a pair of a worker and the reason.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class RollCall:
         self.unfit: tuple[tuple[WorkerInfo, str], ...] = ()
 
     def look(self) -> None:
-        """Read the workers from Redis again, and update both attributes.
+        """Read the workers from Redis, and update both attributes. Not thread-safe.
 
         Raises:
             redis.RedisError: Redis failed; the attributes keep their previous values.

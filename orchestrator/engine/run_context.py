@@ -8,14 +8,14 @@ from metafleet.contracts.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """The context of one run's engines.
+    """What each engine of one run needs to know.
 
     Attributes:
-        settings: locations of broker, data and compiled programs.
+        settings: locations of the broker, the data and the compiled programs.
         run: uid of the run.
-        in_process: compute here, without a fleet.
-        notify: called with messages for people.
-        check: called during waits; raises if the run must stop.
+        in_process: whether to compute in this process, without a fleet.
+        notify: called with messages for users.
+        check: called while an engine waits. It raises an error if the run must stop.
     """
 
     settings: Settings

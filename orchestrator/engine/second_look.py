@@ -19,18 +19,20 @@ _MOST_LOOKS: Final = 5
 
 
 class SecondLook:
-    """Sends one shard of a run's first step a second time, and compares the results.
+    """Lets workers compute one shard of a run's first step twice, and compares the results.
 
-    The second computation is a step of one shard in its own stream, "train-again". Its attempts are
-    counted under that stream, and its sum is never used. It runs in parallel with the first step.
+    For the second computation, a further step is opened, which has only this shard. The further
+    step belongs to a separate stream (named sequence of steps), "train-again". The attempts of the
+    second computation are counted under "train-again", and its sum is never used. The second
+    computation runs in parallel with the first step.
 
     Args:
         open_step: opens a step with the given shards.
         finish: waits for a step, and raises an error if the step failed.
         close: closes a step.
-        is_due: whether to compute a shard twice at all.
-        count_processes: returns the number of computing processes.
-        notify: called if no worker could compute the shard again.
+        is_due: whether to compute a shard twice. If False, nothing is sent or compared.
+        count_processes: returns the number of worker processes that compute jobs.
+        notify: called with a message if no worker could compute the shard a second time.
     """
 
     def __init__(

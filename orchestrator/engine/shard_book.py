@@ -42,10 +42,10 @@ class QueueView:
     """The state of a queue in Redis at one moment.
 
     Attributes:
-        is_empty: whether no message waits in it.
-        workers_alive: number of workers that listen to it.
-        newest_started_us: when the newest message that a worker has begun was sent, by any run; in
-            microseconds of Redis's clock, 0 if unknown.
+        is_empty: whether no message waits in the queue.
+        workers_alive: number of live workers that take jobs from the queue.
+        newest_started_us: the time at which the newest message that a worker has begun was sent, in
+            microseconds of Redis's clock. Messages of all runs count. 0 if unknown.
     """
 
     is_empty: bool
@@ -59,8 +59,10 @@ class FleetView:
 
     Attributes:
         started: (shard, attempt) pairs of the attempts that a worker has begun.
-        leased: (shard, attempt) pairs of the attempts whose lease is being renewed.
-        committed: shards whose result is committed in Redis, even if we have not read it yet.
+        leased: (shard, attempt) pairs of the attempts whose lease has not expired. A worker renews
+            the lease of an attempt while it computes the attempt.
+        committed: shards whose result is committed in Redis, whether or not we have read the
+            result.
         queues: the run's queues, by name.
     """
 
@@ -110,15 +112,15 @@ class _Shard:
 class ShardBook:
     """The state of every shard of one step.
 
-    A shard is the part of the step's episodes that one job computes. Each time a shard is sent to a
-    worker is an attempt.
+    A shard is the part of the step's episodes that one job computes. Each sending of a shard to a
+    worker begins an attempt.
 
     Args:
         name: the step's name for messages, "train step 12" for example.
         n_shards: number of shards.
         max_attempts: how often a shard may fail or lose its worker.
-        job_deadline_s: maximum seconds for an attempt, after which its worker stops renewing the
-            lease.
+        job_deadline_s: maximum time for an attempt, in seconds. After this time, the attempt's
+            worker no longer renews the lease.
         on_lost: called with (shard, attempt, reason) for each lost attempt.
     """
 
@@ -232,9 +234,9 @@ class ShardBook:
             self._compute_s.append(compute_s)
 
     def mark_failed(self, shard: int, attempt: int | None, reason: str, *, now_s: float) -> None:
-        """Record that an attempt (None if it is unknown) failed.
+        """Record that an attempt failed; None if it is unknown which attempt failed.
 
-        The shard will be sent again unless another attempt is alive.
+        The shard will be sent again, unless another attempt of the shard is alive.
 
         Raises:
             ShardQuarantinedError: the shard has failed as often as is allowed.
@@ -252,21 +254,22 @@ class ShardBook:
             entry.due_s = now_s
 
     def mark_refused(self, result: ShardResult, *, now_s: float, processes_alive: int) -> None:
-        """Record that a process of a worker refused to compute an attempt.
+        """Record that a worker process refused to compute an attempt.
 
-        The shard is offered to other processes after a pause. A process that refuses is idle and
-        may well be the first to take the shard again, so repeated refusals by one process are not
-        fatal. A worker's settings do not change while it runs, so one refusal by each process
-        because of its settings is enough.
+        After a pause, the shard is sent again. A process that has refused the shard is idle, and is
+        often the first to take the shard again. So several refusals by one process do not end the
+        run. The run ends only after refusals by as many different processes as are alive. If a
+        process refused because of its settings, no second refusal is awaited, because settings do
+        not change while a worker runs. For other reasons, a further condition is that there were
+        several refusals for each live process.
 
         Args:
             result: the refusal.
-            now_s: the current time.
+            now_s: the current time of a monotonic clock, in seconds.
             processes_alive: number of jobs that the live workers can compute at the same time.
 
         Raises:
-            FleetError: as many processes as are alive have refused the shard. For reasons other
-                than settings, this is raised only after several refusals per process.
+            FleetError: there were enough refusals to end the run.
         """
         entry = self._shards[result.shard]
         entry.forget(result.attempt)
@@ -287,9 +290,9 @@ class ShardBook:
         self._shards[shard].due_s = now_s
 
     def unsend_all(self) -> None:
-        """Give up all live attempts. Shards that are not done then count as unsent.
+        """Give up all live attempts. All shards that are not done then count as unsent.
 
-        The counts of failures do not change.
+        The number of failures of each shard does not change.
         """
         for index in self.open_shards:
             entry = self._shards[index]

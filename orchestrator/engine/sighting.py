@@ -14,11 +14,11 @@ class Sighting:
 
     Attributes:
         started: (shard, attempt) pairs of the attempts that workers have begun.
-        leased: the requested attempts whose lease has not expired.
+        leased: (shard, attempt) pairs of those requested attempts whose lease has not expired.
         committed: shards with a committed result.
         has_replies: whether results are waiting to be read.
-        is_empty: for each requested queue, whether it is empty.
-        n_foreign: number of entries that we did not write and that were deleted.
+        is_empty: a boolean for each requested queue, in order: whether the queue is empty.
+        n_foreign: number of entries that were deleted because another program had written them.
     """
 
     started: set[tuple[int, int]]
@@ -36,11 +36,12 @@ def sight(
     attempts: Sequence[tuple[int, int]],
     queue_lists: Iterable[str],
 ) -> Sighting:
-    """Read a consistent state of started attempts, leases, results and queues.
+    """Read started attempts, leases, results and queues in one transaction.
 
     Args:
-        client: client of the server.
-        keys: keys of the step. The step is open, so the last closed step has a lower number.
+        client: client of the Redis server.
+        keys: keys of the step, which must be open. The stored number of the last closed step must
+            therefore be lower; otherwise, another program wrote that number, and it is deleted.
         attempts: (shard, attempt) pairs whose leases to read.
         queue_lists: names of the lists behind the queues.
     """

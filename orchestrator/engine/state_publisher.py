@@ -40,19 +40,19 @@ class _Version:
 class StatePublisher:
     """The run's plan and the newest versions of its state.
 
-    A version is the encoded state after one outer step. It never changes while a worker uses it. In
-    the blob store, a version is named by the digest of its bytes. A version that is only in the
-    memory of this host has a unique random name. A state is published once, however many steps use
-    it.
+    A version is the encoded state after one outer step. The bytes of a version do not change while
+    a worker uses the version. In the blob store, the name of a version is the digest of its bytes.
+    A version that is only in the memory of this host has a unique random name. A state that several
+    steps use is published only once.
 
     Args:
         client: client of the broker.
         blobs: the store that every host reaches.
         run: the run's uid.
-        area: the run's files in this host's memory; None if shared memory is not used.
+        area: the run's files in the shared memory of this host; None if shared memory is not used.
         wire_dtype: type to which float32 tensors are converted for sending.
-        direct: serves states to workers on other hosts, as long as they can reach it. The store is
-            then not used.
+        direct: serves states to workers on other hosts; None if direct transfers are not used. As
+            long as the workers can reach this server, states are not put into the store.
     """
 
     def __init__(
@@ -90,10 +90,10 @@ class StatePublisher:
         Args:
             state: the state.
             holder: name under which the version is held. The version's memory is not reused until
-                ``release`` is called with this name. "" to not hold the version.
-            everywhere: whether workers on other hosts need the state too. If not, it is put only
-                into this host's memory, if there is room.
-            here: whether workers on this host need the state too.
+                ``release`` is called with this name. If "", the version is not held.
+            everywhere: whether workers on other hosts need the state too. If False, the state is
+                put only into this host's memory, provided that this memory has room.
+            here: whether workers on this host need the state.
         """
         version = self._find_published(state, everywhere=everywhere)
         if version is None:

@@ -28,8 +28,8 @@ class StepRequest:
         split: the split from which episodes are drawn.
         episode_step: the step number from which the seeds of episodes are derived.
         n_episodes: number of episodes, >= 1.
-        spec: the workload: data, model, learner.
-        state: the meta-learned state that the episodes start from.
+        spec: the workload: data, model and learner.
+        state: the meta-learned state from which each episode adapts.
     """
 
     stream: str
@@ -49,16 +49,17 @@ class StepRequest:
 
 @dataclass(frozen=True, slots=True)
 class EncodeRequest:
-    """Items to be encoded with a pretrained encoder. They take the place of episodes.
+    """Items to be encoded with a pretrained encoder. An item takes the place of an episode.
 
     Attributes:
         step: number of the step, >= 0.
-        plan: the encoder, and the form of items and features.
-        items: [n_episodes, *shape], decoded.
-        take: called with features as soon as they arrive: the number of the first item, and the
-            features of n items, float32 [n, features].
-        stream, kind, split, episode_step, state: as in ``StepRequest``, but with the same value in
-            every request.
+        plan: describes the encoder, the form of the items, and the form of the features.
+        items: the decoded items, an array of shape [n_episodes, *shape].
+        take: called as soon as the features of n consecutive items arrive. Its arguments are the
+            number of the first of these items, and the features, a float32 array of shape [n,
+            features].
+        stream, kind, split, episode_step, state: fields of ``StepRequest``. Here, each of them has
+            the same value in every request.
     """
 
     step: int
@@ -94,10 +95,12 @@ class JobFacts:
     """Facts about the job of a finished shard.
 
     Attributes:
-        shard, attempt: indices of the shard and of the attempt whose result was used.
-        worker, device: the process that computed it ("host:pid"), and its device.
-        queue_wait_s, compute_s: seconds that the job waited in the queue, and that it computed.
-        payload_bytes: size of the returned sum.
+        shard, attempt: index of the shard, and number of the attempt whose result was used.
+        worker, device: the process that computed the shard ("host:pid"), and the device of the
+            process.
+        queue_wait_s, compute_s: time that the job waited in the queue, and time of its computation,
+            in seconds.
+        payload_bytes: size of the returned sum, in bytes.
         episodes: number of episodes in the shard.
     """
 
@@ -116,16 +119,19 @@ class StepOutcome:
     """A finished step.
 
     Attributes:
-        sums: sums over all episodes, for each tensor of the state; empty for "evaluate".
-        metrics: metrics of each episode, in order.
-        jobs: facts about the job of each shard, in order.
-        retries: attempts beyond the first, over all shards.
+        sums: name of a tensor of the state -> sum of its gradients over all episodes; empty for
+            "evaluate".
+        metrics: metrics of each episode, in the order of the episodes.
+        jobs: facts about the job of each shard, in the order of the shards.
+        retries: number of attempts beyond the first attempt of each shard, added up over all
+            shards.
         workers_alive: number of live workers at the end of the step.
-        missing_shards: shards missing at the step's deadline; empty unless the policy is "partial".
-        missing_episodes: number of episodes in these shards.
+        missing_shards: indices of the shards that were not done at the step's deadline. Always
+            empty with the policy "strict".
+        missing_episodes: number of episodes in ``missing_shards``.
         attempts: number of attempts that were sent; 0 without a fleet.
         backups: number of attempts that were sent because another attempt was slow.
-        dropped: number of attempts that failed, were lost, refused or rejected.
+        dropped: number of attempts that failed, were lost, were refused or were rejected.
     """
 
     sums: Params
@@ -180,7 +186,8 @@ class Dispatcher(Protocol):
     def begin(self, request: StepRequest) -> Ticket:
         """Open a step. Several steps can be open at a time; ``finish`` advances all of them.
 
-        Steps of kind "gradient" have priority. Evaluations use the workers that these leave idle.
+        Steps of kind "gradient" have priority. Steps of kind "evaluate" use the workers that would
+        otherwise be idle.
         """
         ...
 
@@ -193,7 +200,7 @@ class Dispatcher(Protocol):
 
         Raises:
             NumericsError: a loss or gradient is not finite.
-            FleetError: the fleet cannot finish it.
+            FleetError: the fleet cannot finish the step.
         """
         ...
 
@@ -218,10 +225,10 @@ _MOST_EVALUATION_SHARDS = 64
 
 
 def cut(request: AnyRequest, episodes_per_job: int) -> tuple[Shard, ...]:
-    """Return the shards of a step, which depend only on the configuration, not on the workers.
+    """Return the shards of a step. They depend only on the configuration, not on the workers.
 
-    Large evaluations get shards of more episodes. This cannot change any bits, because evaluations
-    return no sums.
+    The shards of a large evaluation have more episodes than the shards of a training step. This
+    does not change any bits, because evaluations return no sums.
     """
     n_episodes, size = request.n_episodes, episodes_per_job
     if request.kind == "evaluate":

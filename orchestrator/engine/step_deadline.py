@@ -24,14 +24,14 @@ class StepDeadline:
         self.spent_s = 0.0
 
     def has_passed(self, workers_alive: int, *, waited_s: float) -> bool:
-        """Return whether the step has used up its time, after adding the time since the last call.
+        """Add the time since the last call, and return whether the step has used up its time.
 
-        Time without workers or without Redis does not count. Users are notified when the last
-        worker has left, and when a worker is back.
+        Time without workers or without Redis is not added. Users are notified when there is no
+        worker any more, and when there is a worker again.
 
         Args:
             workers_alive: number of live workers.
-            waited_s: total seconds of waiting for Redis so far.
+            waited_s: total time of waiting for Redis so far, in seconds.
         """
         now_s = time.monotonic()
         if workers_alive:

@@ -24,10 +24,10 @@ _ALL = "all tensors"
 
 
 class SumForm:
-    """Decodes sums that have the same tensors as a state.
+    """Decodes gradient sums. A sum has a tensor for each tensor of the state.
 
-    If all tensors have the same dtype, they are added up as one tensor. This gives the same bits
-    with a tenth of the calls.
+    If all tensors have the same dtype, they are joined into one tensor before sums are added. The
+    bits are the same as with separate tensors, and a tenth of the calls is needed.
 
     Args:
         state: a state with the names, shapes and dtypes of the sums' tensors.

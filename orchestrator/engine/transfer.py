@@ -67,10 +67,12 @@ class Transfer:
         """Send a new attempt of each shard in ``placed``.
 
         Args:
-            step: the step of the shards. ``move_to`` must already have set its current epoch.
+            step: the step of the shards. Its method ``move_to`` must have been called with the
+                current epoch.
             placed: shard -> the Celery queue to which its attempt is sent.
-            hosts: host ids of the workers, see ``HostCache``; "" for workers that share no memory.
-            fingerprint: the numerics fingerprint that workers must have; "" for any.
+            hosts: host ids of the workers (see ``HostCache``). The id of a worker that shares no
+                memory is "".
+            fingerprint: the numerics fingerprint that workers must have; "" for any fingerprint.
 
         Raises:
             redis.RedisError, BlobStoreFullError: it is unknown which jobs were sent.
@@ -113,10 +115,10 @@ class Transfer:
         return RunPlan(request.spec, self._data_publisher.describe(request.spec)).to_bytes()
 
     def _put_items(self, step: OpenStep, shards: Iterable[int], *, everywhere: bool) -> None:
-        """Store the items to encode where workers can fetch them.
+        """Put the items of a step that encodes items where workers can fetch them.
 
-        This applies to steps that encode items; other steps have no items. The items are stored
-        again with each attempt, because the earlier copy may be lost.
+        Other steps have no items. The items are put there again for each attempt, because the
+        earlier copy may be lost.
         """
         request, collector = step.request, step.collector
         if not isinstance(request, EncodeRequest) or not isinstance(collector, FeatureCollector):
@@ -158,7 +160,7 @@ class Transfer:
         """Delete the run's plans, states and features.
 
         Raises:
-            redis.RedisError: Redis failed; what was not deleted will expire.
+            redis.RedisError: Redis failed. Values that were not deleted will expire.
         """
         self._data_publisher.withdraw()
         self._state_publisher.withdraw()

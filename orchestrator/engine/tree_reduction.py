@@ -1,9 +1,9 @@
 """Adds up the sums of shards on workers, group by group.
 
-The order of additions is a fixed binary tree over all shards. Each group consists of as many
-consecutive shards as the fan-in, which is a power of two. A group is therefore a subtree. So adding
-up first within groups and then over groups gives the same bits as adding up all shards in one
-place.
+The order of additions is a fixed binary tree over all shards. The fan-in is a power of two. A group
+consists of fan-in consecutive shards (the last group may have fewer). The shards of a group are
+therefore the leaves of a subtree. So two ways to add up the sums give the same bits: first within
+each group and then over the groups, or all in one place.
 """
 
 import logging
@@ -40,13 +40,13 @@ class OpenShards(Protocol):
 
 
 class TreeReduction:
-    """Makes workers add up the sums of a step.
+    """Lets workers add up the gradient sums of a step.
 
     Args:
         open_step: opens the step whose jobs add up the sums.
         finish: waits for a step, and raises an error if the step failed.
         close: closes a step.
-        persist: repeats a call while Redis is unreachable.
+        persist: repeats a call until Redis can be reached.
         fan_in: number of sums that one worker adds up, a power of two.
         count_workers: returns the number of workers.
     """
@@ -65,10 +65,11 @@ class TreeReduction:
         self._persist, self._fan_in, self._count_workers = persist, fan_in, count_workers
 
     def run(self, step: OpenStep, outcome: StepOutcome) -> StepOutcome:
-        """Return ``outcome`` with the sums of ``step``. If workers cannot add them up, do it here.
+        """Return ``outcome`` with the sums of ``step``.
 
         Raises:
-            SumsLostError: a sum is lost.
+            SumsLostError: a sum is no longer in the stores. (If the workers cannot add up the sums
+                for another reason, this process adds them up.)
             FencedError: the run has another owner.
         """
         if not outcome.missing_shards:
