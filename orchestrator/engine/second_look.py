@@ -66,7 +66,7 @@ class SecondLook:
             self._again = self._again or self._send()
 
     def compare(self, step: OpenStep) -> None:
-        """If a shard of the finished ``step`` is computed twice, wait for it and compare the bits.
+        """Wait for the second computation of a shard of the finished ``step``; compare the bits.
 
         Raises:
             ImpureError: the bits differ.

@@ -234,7 +234,7 @@ class ShardBook:
             self._compute_s.append(compute_s)
 
     def mark_failed(self, shard: int, attempt: int | None, reason: str, *, now_s: float) -> None:
-        """Record that an attempt failed; None if it is unknown which attempt failed.
+        """Record that an attempt failed. ``attempt`` is None if the attempt's number is unknown.
 
         The shard will be sent again, unless another attempt of the shard is alive.
 

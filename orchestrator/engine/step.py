@@ -196,7 +196,7 @@ class Dispatcher(Protocol):
         ...
 
     def finish(self, ticket: Ticket) -> StepOutcome:
-        """Wait for a step. Finish the steps of a stream in the order in which they were begun.
+        """Wait for a step. The caller must finish a stream's steps in the order of their beginning.
 
         Raises:
             NumericsError: a loss or gradient is not finite.

@@ -42,7 +42,7 @@ class SumForm:
         """Length of an encoded sum."""
 
     def decode(self, data: Buffer, *, what: str) -> Params:
-        """Return a sum in the form that a ``TreeReducer`` adds up; messages name the sum ``what``.
+        """Return a sum in the form that a ``TreeReducer`` needs. Messages call the sum ``what``.
 
         Raises:
             ContractError: the sum does not fit the state or is not finite.

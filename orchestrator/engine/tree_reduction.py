@@ -68,8 +68,8 @@ class TreeReduction:
         """Return ``outcome`` with the sums of ``step``.
 
         Raises:
-            SumsLostError: a sum is no longer in the stores. (If the workers cannot add up the sums
-                for another reason, this process adds them up.)
+            SumsLostError: workers could not add up the sums, and this process could not either,
+                because a sum is lost or damaged.
             FencedError: the run has another owner.
         """
         if not outcome.missing_shards:

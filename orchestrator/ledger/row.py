@@ -54,14 +54,15 @@ class LedgerRow:
     Attributes:
         experiment: name of the experiment.
         seed: the seed.
-        config: the configuration with all defaults. Values that were measured when the run began
-            are written out, because they decide the bits.
+        config: the configuration with all defaults. If a value was chosen by a measurement when the
+            run began, the chosen value is here instead of "auto", because the bits depend on it.
         code_version: version of Metafleet.
-        package_versions: versions of the packages that matter.
+        package_versions: package -> version, for the packages whose version is recorded with a run.
         data_digest: digest of the data.
-        fingerprint: what is known to change bits: processor, threads, libraries, code.
+        fingerprint: the numerics fingerprint. It lists what is known to affect the bits, such as
+            the processor, the number of threads, libraries and code.
         checkpoint_sha256: digest of the final state and optimiser.
-        wall_s: seconds from start to end.
+        wall_s: wall-clock time from the run's start to its end, in seconds.
         metrics: the results.
     """
 
@@ -111,7 +112,7 @@ class LedgerRow:
         """Read a row from a file.
 
         Raises:
-            ConfigError: the file cannot be read, or is no row.
+            ConfigError: the file cannot be read, or its content is not a row.
         """
         try:
             document = json.loads(read_bounded(path))
@@ -137,9 +138,10 @@ class LedgerRow:
 
 
 def _results(evaluations: Iterable[EvaluationRecord], run: RunRecord) -> list[EvaluationRecord]:
-    """Return the evaluations that a repeated run makes again: its tests, and its best validation.
+    """Return those evaluations that a repetition of the run also makes.
 
-    An evaluation of `metafleet evaluate` has another number of episodes, or changes in its label.
+    These are the tests and the best validation of the run itself. Evaluations by `metafleet
+    evaluate` are left out. Their number of episodes is another one, or their label names changes.
     """
     episodes = run.config["test"]["episodes"]
     found = list(evaluations)

@@ -21,9 +21,10 @@ class Repeated:
 
     @property
     def is_inside(self) -> bool:
-        """Whether the difference is within the intervals of both.
+        """Whether the difference is at most sqrt(a² + b²) for the two half widths a and b (95 %).
 
-        The episodes are the same ones, so that an equal result differs by rounding alone.
+        Both results are means over the same episodes. So if the learned states are equal up to
+        rounding, the results are also equal up to rounding.
         """
         if self.found is None:
             return False
@@ -33,12 +34,14 @@ class Repeated:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came out.
+    """The result of comparing a row with a new run.
 
     Attributes:
-        has_same_bits: whether the final state and optimiser are equal, bit for bit.
-        differences: what is known to change bits and differs: key -> (recorded, found).
-        results: the results of the row.
+        has_same_bits: whether the final states, including those of the optimiser, have the same
+            bits.
+        differences: key of the fingerprint -> (recorded value, found value), for the keys whose
+            values differ.
+        results: for each result of the row, the recorded and the found result.
     """
 
     has_same_bits: bool

@@ -17,11 +17,11 @@ from metafleet.orchestrator.recording.spill import SpillFile
 
 
 class HeldRun:
-    """A run that this orchestrator holds by its fencing epoch. Thread-safe.
+    """A run that this orchestrator owns by holding its fencing epoch. Thread-safe.
 
     Args:
         database: an open database.
-        run: the run, as read before its epoch was raised.
+        run: the run as it was read before this orchestrator raised its epoch.
         epoch: the fencing epoch that this orchestrator holds.
         owner: the run's owner in the database; "" if it has none.
         lock: guards ``run`` and ``epoch``.
@@ -132,11 +132,11 @@ _GAP: Final = -1
 
 
 def keep_rows(session: Connection, run: RunRecord, file: SpillFile, *, batch_rows: int) -> int:
-    """Append the run and all its rows to ``file``; return the number of rows.
+    """Append the run's own row and all its other rows to ``file``; return the number of rows.
 
     Raises:
-        DatabaseUnavailableError: the rows cannot be written to the file, so the caller must keep
-            the database open.
+        DatabaseUnavailableError: the rows cannot be written to the file. In this case, the caller
+            must keep the database open.
     """
     rows: Iterator[EpochRow] = chain(
         [EpochRow(run.epoch, LostRun(run=run))],

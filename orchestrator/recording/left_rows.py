@@ -33,9 +33,9 @@ def find_left_rows(settings: Settings) -> list[str]:
 def put_back_lost_runs(
     database: Database, settings: Settings, notify: Callable[[str], None]
 ) -> None:
-    """Restore runs that the database has lost, with the rows in their spill files.
+    """Restore runs that the database has lost. Their rows come from their spill files.
 
-    ``notify`` receives one message per run, about success or failure.
+    For each run, ``notify`` receives a message about success or failure.
     """
     for uid in find_left_rows(settings):
         with database.session(read_only=True) as session:
@@ -72,8 +72,9 @@ def replay_left_rows(
 ) -> None:
     """Write the rows in a run's spill file to the database.
 
-    If a process of this host is executing the run, do nothing: that process writes the rows.
-    Errors go to ``notify`` and are not raised, because a command that only reads must not fail.
+    If a process of this host is executing the run, this function does nothing, because that process
+    writes the rows. Errors are passed to ``notify`` and not raised, so that a command that only
+    reads does not fail.
     """
     path = spill_path(settings, run.uid)
     if SpillFile(path).is_empty():
@@ -91,11 +92,11 @@ def replay_spill(database: Database, run_id: int, spill_path: Path) -> int:
     """Write the rows in the spill file of a run that no process is executing.
 
     Returns:
-        the number of rows in the file.
+        The number of rows in the file.
 
     Raises:
-        FencedError: another process took the run over during this call.
-        DatabaseError: the database is unavailable or rejects the rows; the file stays.
+        FencedError: another process took over the run during this call.
+        DatabaseError: the database is unavailable or rejects the rows. The file is not deleted.
     """
     rows = OpenRows(SpillFile(spill_path))
     if rows.is_empty():

@@ -12,17 +12,17 @@ logger = logging.getLogger(__name__)
 
 
 class OpenRows:
-    """Queue of unwritten rows.
+    """Queue of the rows that are not in the database yet.
 
-    Not thread-safe, except for ``replay``. Callers of other methods must hold the recorder's lock.
+    Only ``replay`` is thread-safe. A caller of another method must hold the recorder's lock.
 
     Args:
         file: the spill file.
-        lost_run: returns the run's own row. It is written as the first row of the file, so that the
-            run can be restored from the file alone.
+        lost_run: returns the run's own row. This row is written to the file first, so that the run
+            can be restored from the file alone.
 
     Attributes:
-        batch: the rows being written now, older than all others.
+        batch: the rows that are being written now. They are older than all other rows in memory.
         file: the spill file, for rows that do not fit in memory or must survive a crash.
         refusal: the error of the last write to the file; None if it succeeded.
         n_added: rows added so far.

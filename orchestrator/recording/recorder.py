@@ -40,15 +40,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RecorderLimits:
-    """Limits on waiting rows.
+    """Limits on rows that wait to be written to the database.
 
     Attributes:
         max_rows: maximum number of rows in memory. Beyond that, rows go to the spill file.
         batch_rows: maximum number of rows in one transaction.
-        linger_s: seconds for which a row waits, so that more rows can join its transaction. If the
-            process is killed, the rows of this time may be lost.
+        linger_s: time for which a row waits, in seconds, so that one transaction can write more
+            rows. If the process is killed, rows that were recorded within this time may be lost.
         first_retry_s, last_retry_s: shortest and longest pause in seconds between attempts while
-            the database is unreachable. Each pause is twice as long as the one before.
+            the database is unreachable. Each pause is twice as long as the one before, up to the
+            longest.
     """
 
     max_rows: int = 10_000
@@ -61,20 +62,21 @@ class RecorderLimits:
 class Recorder:
     """Writes rows of one run in the background, without losing or duplicating any.
 
-    Rows wait in memory and are written in batches. While the database is unreachable, they stay in
-    memory at first and then move to the spill file. When the database is back, the rows in the file
-    are written to it in order, by this recorder or by the run's next one. After ``flush``, a crash
-    cannot lose the rows recorded before.
+    Rows wait in memory and are written in batches. If the database is unreachable, the rows stay in
+    memory at first and are later moved to the spill file. When the database is reachable again, the
+    rows in the file are written to the database in order, either by this recorder or by the run's
+    next recorder. A crash after ``flush`` does not lose rows that were recorded before ``flush``.
 
-    Thread-safe. A context manager that closes the recorder on exit.
+    Thread-safe. As a context manager, the recorder closes itself on exit.
 
     Args:
         database: an open database; the recorder does not close it.
-        run: the run, as read before its epoch was raised.
-        epoch: the fencing epoch that this orchestrator holds; rows are written only while the run
-            is at this epoch.
+        run: the run as it was read before this orchestrator raised its epoch.
+        epoch: the fencing epoch that this orchestrator holds. Rows are written only while the run
+            has this epoch.
         owner: the run's owner in the database; "" if it has none.
-        spill_path: file for rows that cannot be written; always the same file for a run.
+        spill_path: file for rows that cannot be written to the database. All recorders of a run
+            must use the same file.
         limits: limits on waiting rows.
     """
 
@@ -110,8 +112,8 @@ class Recorder:
 
         Raises:
             FencedError: another orchestrator took the run over.
-            DatabaseError: the database rejects the rows. They are kept in the spill file, the local
-                file of rows that are not in the database yet.
+            DatabaseError: the database rejects the rows. The rows are kept in the spill file (the
+                local file of rows that are not in the database yet).
         """
         self._add((step, *jobs))
 
@@ -140,33 +142,35 @@ class Recorder:
         self._add((StatusChange(status=status, error=error),))
 
     def raise_epoch(self, beyond: int = 0) -> int:
-        """Begin a new epoch of the run; raise FencedError if another orchestrator has begun one.
+        """Begin a new epoch of the run; raise FencedError if another orchestrator has done so.
 
-        Rows recorded from now on belong to the new epoch. If a batch is being written, this waits
-        for it. The call may be repeated if the database's answer was lost.
+        Rows that are recorded after this call belong to the new epoch. If a batch is being written,
+        this call waits until the batch is written. If the database's answer is lost, the caller can
+        repeat the call.
 
         Args:
-            beyond: the new epoch is greater than this and than the current one.
+            beyond: a lower bound. The new epoch is greater than this number and greater than the
+                current epoch.
         """
         return self._held.raise_epoch(beyond, check=self._raise_failure)
 
     def keep_calibration(self, calibration: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Store the run's calibration at once, unless one is stored already.
+        """Store the run's calibration without delay. If a calibration is stored already, keep it.
 
         Returns:
-            the stored calibration.
+            The calibration that is stored after the call.
 
         Raises:
             FencedError: another orchestrator took the run over.
-            DatabaseError: the calibration cannot be stored, so it must not be used.
+            DatabaseError: the calibration cannot be stored. In this case, it must not be used.
         """
         return self._held.keep_calibration(calibration)
 
     def is_current(self) -> bool:
-        """Return whether the run is still ours: the database has no later epoch.
+        """Return whether we still own the run: the database has no later epoch than ours.
 
-        Epochs only rise, so an earlier epoch or a missing run means that the database was
-        restored; the run is then still ours.
+        Epochs only rise. If the database has an earlier epoch, or the run is missing, the database
+        was restored to an earlier state. In this case, we still own the run.
 
         Raises:
             DatabaseError: the database cannot be queried now.
@@ -198,18 +202,20 @@ class Recorder:
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Write the rows recorded so far to the database or the spill file.
 
-        After that, a crash of this process cannot lose them. Rows that another thread records
-        during this call are not waited for.
+        After that, a crash of this process does not lose these rows. The call does not wait for
+        rows that another thread records during the call.
 
         Args:
-            timeout_s: how long to wait for the database, unless it is known to be unreachable.
+            timeout_s: maximum time to wait for the database, in seconds. If the database is known
+                to be unreachable, the call does not wait.
 
         Returns:
-            True if all rows are in the database, False if some are in the spill file.
+            True if all rows are in the database; False if some rows are in the spill file.
 
         Raises:
             FencedError: another orchestrator took the run over.
-            DatabaseError: the database rejects the rows, or neither it nor the file takes them.
+            DatabaseError: the database rejects the rows, or the rows can be written neither to the
+                database nor to the spill file.
         """
         with self._changed:
             n_rows = self._rows.n_added

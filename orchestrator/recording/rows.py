@@ -120,11 +120,12 @@ def write_rows(
     own_from: int,
     lost_run: Callable[[], RunRecord | None] = lambda: None,
 ) -> None:
-    """Write rows in one transaction, provided that the run is still at ``epoch``.
+    """Write rows in one transaction, provided that the run still has ``epoch``.
 
     Writing the same rows again changes nothing. Rows of epochs before ``own_from`` were recorded
-    when the run had another owner. Such rows are only added where the database has none. They never
-    replace rows of a later owner, and do not change the run's status or progress.
+    when the run had another owner. If the database already has a row in the place of such a row,
+    the row in the database is kept. Rows of an earlier owner also do not change the run's status or
+    progress.
 
     Args:
         database: an open database.
@@ -132,14 +133,14 @@ def write_rows(
         items: the rows.
         epoch: the writer's current epoch.
         own_from: the writer's first epoch.
-        lost_run: returns the run to restore if another file has replaced the run's database file;
-            None otherwise. It is called within the transaction, because only then it is certain
-            which file is in use.
+        lost_run: a function. If another file has replaced the database file that had the run, it
+            returns the run, which is then restored. Otherwise it returns None. It is called within
+            the transaction, because only then it is certain which file is in use.
 
     Raises:
-        FencedError: the run is at another epoch; nothing was written.
+        FencedError: the run has another epoch. Nothing was written.
         RunNotFoundError: there is no such run.
-        DatabaseError: the database is unavailable or rejects the rows; nothing was written.
+        DatabaseError: the database is unavailable or rejects the rows. Nothing was written.
     """
     with database.session() as session:
         runs = RunRepository(session)

@@ -17,12 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 class SpillFile:
-    """Rows of one run that are not in the database yet, oldest first. Safe across processes.
+    """A file of one run's rows that are not in the database yet, oldest first.
 
-    During a replay the file has another name, so that rows can be appended meanwhile.
+    Several processes can use the same file. While its rows are written to the database (a replay),
+    the file has another name, so that rows can still be appended under the usual name.
 
     Args:
-        path: the file; one per run. Its folder is created with the first rows.
+        path: the file. Each run has its own. The file's folder is created when the first rows are
+            appended.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +50,8 @@ class SpillFile:
         """Append rows and wait until they are on disk.
 
         Raises:
-            OSError: they could not be written; readers ignore a partial line.
+            OSError: the rows could not be written. If part of a line was written, readers ignore
+                it.
         """
         data = "".join(to_line(item) for item in items).encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,9 +68,9 @@ class SpillFile:
 
     @contextmanager
     def replaying(self, batch_rows: int) -> Iterator[Iterator[list[EpochRow]]]:
-        """Yield the file's rows in batches. Delete them if the block ends without an error.
+        """Yield the file's rows in batches. If the block ends without an error, delete the rows.
 
-        If another process is replaying them, yield no rows.
+        If another process is replaying the file, yield no rows.
         """
         try:
             with self._lock("replay", timeout_s=1.0):

@@ -23,8 +23,8 @@ class Arm:
     """One side of a comparison.
 
     Attributes:
-        name: the argument that names it.
-        group: its runs.
+        name: the argument that names this side.
+        group: the runs of this side.
     """
 
     name: str
@@ -42,15 +42,15 @@ class Arm:
 def find_arms(session: Connection, names: Sequence[str]) -> list[Arm]:
     """Return the runs that each argument names.
 
-    An id, a uid or "latest" names one run. The name of runs, such as that of ``submit --name``,
-    names the newest run of that name, and all runs of that name that differ from it only in the
-    seed. A filter, such as "learner.name=maml and outer.lr=0.01", names all matching runs, which
-    must then differ only in the seed.
+    An id, a uid or "latest" names one run. A name of runs (as given by ``submit --name``) names the
+    newest run with this name and all runs with this name that differ from the newest one only in
+    the seed. A filter, such as "learner.name=maml and outer.lr=0.01", names all matching runs. The
+    matching runs must differ only in the seed.
 
     Raises:
         RunNotFoundError: there is no such run.
-        ConfigError: fewer than two arguments, two arguments name the same run, no run matches a
-            filter, or the matching runs differ in more than their seed.
+        ConfigError: there are fewer than two arguments, two arguments name the same run, no run
+            matches a filter, or the runs that match a filter differ in more than the seed.
     """
     if len(names) < 2:
         raise ConfigError(f"{len(names)} run to compare; expected two or more runs or groups")

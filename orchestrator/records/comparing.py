@@ -23,12 +23,12 @@ OPERATORS: Final = ("=", "!=", "<", "<=", ">", ">=", "~")
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """The right side of a comparison. The type of the run's value determines how it is read.
+    """The right side of a comparison. The type of the left side determines how it is read.
 
     Attributes:
-        text: as written, without quotes.
-        number: the same as a number; None if it is not one. "5 %" is written 5% and means 0.05.
-        moments: the same as a date or an age; None if it is neither.
+        text: the text as written, without quotes.
+        number: the text read as a number; None if the text is not a number. The text 5% means 0.05.
+        moments: the text read as a date or an age; None if the text is neither.
     """
 
     text: str
@@ -56,14 +56,15 @@ def parse_number(text: str) -> int | float | None:
 
 
 def compare(value: Any, sign: str, literal: Literal, *, now: datetime) -> bool | None:
-    """Return whether ``value sign literal`` holds; None if the two cannot be compared.
+    """Return whether ``value sign literal`` holds; None if the two sides cannot be compared.
 
-    Missing values compare as None. A number and a text are unequal and have no order.
+    If ``value`` is missing, return None. A number and a text are unequal, and neither of them is
+    less than the other.
 
     Args:
-        value: JSON value of a run, or a time.
+        value: a JSON value of a run, or a time.
         sign: one of ``OPERATORS``.
-        literal: the right side.
+        literal: the right side of the comparison.
         now: the time from which ages are counted.
     """
     if value is None:

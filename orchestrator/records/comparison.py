@@ -38,15 +38,15 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """An arm compared with the first one.
+    """The comparison of an arm with the first arm. An arm is one side: a run or a group of runs.
 
     Attributes:
         of_episodes: the comparison of the trained states by their results on the same episodes;
             None if there are no such episodes.
-        of_seeds: the comparison of the arms by the mean difference of each seed; None if they have
-            fewer than two seeds in common.
+        of_seeds: the comparison of the arms by the mean difference of each seed; None if the arms
+            have fewer than two seeds in common.
         problem: why there is no comparison; "" if there is one.
-        note: a restriction of the comparison; "" if there is none.
+        note: says how many seeds the comparison leaves out; "" if it leaves out no seed.
     """
 
     of_episodes: Paired | None = None
@@ -57,15 +57,15 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Arms compared on a split.
+    """The results of several arms on one split, and their comparisons.
 
     Attributes:
         split: the split.
         metric: "score" or "loss".
-        arms: the arms; the others are compared with the first one.
-        figures: the result of each arm; None without results.
-        keys: key -> value in each arm, for the keys in which the arms differ.
-        contrasts: a comparison with the first arm for each other arm.
+        arms: the arms. Each further arm is compared with the first arm.
+        figures: the result of each arm; None for an arm without results.
+        keys: key -> value of each arm, for the keys whose value differs between arms.
+        contrasts: the comparison of each further arm with the first arm.
     """
 
     split: str
@@ -84,11 +84,11 @@ class Comparison:
 
 
 def compare_arms(session: Connection, arms: Sequence[Arm], split: str) -> Comparison:
-    """Compare each arm with the first one.
+    """Compare each further arm with the first arm.
 
-    Each run is represented by the state that was tested; on meta_val, by its best state. Seeds that
-    only one of two arms has are left out, and so are episodes that only one of two runs was
-    evaluated on.
+    For each run, the results of the tested state are compared; on meta_val, the results of its best
+    state. A comparison leaves out seeds that only one of its two arms has. It also leaves out
+    episodes on which only one of two runs was evaluated.
     """
     figures = tuple(_figure(arm, split) for arm in arms)
     is_score = all(_has_scores(arm, split) for arm in arms)
@@ -192,9 +192,9 @@ def _contrast(
 def _differences(
     first: EpisodeResultsRecord, other: EpisodeResultsRecord, *, is_score: bool
 ) -> list[float]:
-    """Return other minus first, for the episodes that both were evaluated on.
+    """Return ``other`` minus ``first`` for each episode that is part of both evaluations.
 
-    An evaluation on more episodes begins with the same ones.
+    If one evaluation has more episodes, its first episodes are those of the other evaluation.
     """
     ours = first.accuracies if is_score else first.losses
     theirs = other.accuracies if is_score else other.losses

@@ -46,9 +46,9 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Cha
 
 
 def shipped_config(experiment: str) -> dict[str, Any] | None:
-    """Return the configuration of a ready-made experiment; None if there is none of that name.
+    """Return the configuration of a shipped experiment; None if no shipped one has this name.
 
-    Keys that its file leaves out have their defaults.
+    Keys that the experiment's file leaves out have their default values.
     """
     known = {path.stem: path for path in FOLDER.glob("*.toml")}
     if experiment not in known:

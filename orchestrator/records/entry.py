@@ -19,7 +19,8 @@ class Entry:
 
     Attributes:
         run: the run.
-        results: ``RESULTS`` -> evaluation; those that were not made are left out.
+        results: name of a result (one of ``RESULTS``) -> evaluation. A result without an evaluation
+            is left out.
         tags: the run's tags.
     """
 
@@ -28,9 +29,10 @@ class Entry:
     tags: tuple[str, ...] = ()
 
     def value(self, key: str) -> Any:
-        """Return the value of a key of the run; None if there is no value, or if the value is NaN.
+        """Return the run's value for a key; None if there is no value, or if the value is NaN.
 
-        Fields and results come before keys of the configuration.
+        If a field or result has the same name as a key of the configuration, the field or result
+        counts.
         """
         found = self._find(key)
         return None if isinstance(found, float) and math.isnan(found) else found
@@ -55,7 +57,7 @@ class Field:
     """A field of every run.
 
     Attributes:
-        read: returns its value.
+        read: returns the value of the field for a run.
         expected: what a filter may compare the field with, for messages; "" for any text.
         accepts: whether a filter may compare the field with a text.
     """

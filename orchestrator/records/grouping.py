@@ -17,7 +17,7 @@ _INTERVAL: Final = ".ci95"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs of the same code on the same data, whose configurations differ only in the seed.
+    """Runs with the same code, the same data, and configurations that differ only in the seed.
 
     Attributes:
         entries: the runs, newest first.
@@ -26,12 +26,12 @@ class Group:
     entries: tuple[Entry, ...]
 
     def value(self, key: str) -> Any:
-        """Return a value of the group.
+        """Return the group's value for a key.
 
-        For a result, this is the mean over seeds. For a key such as ``best.ci95``, it is half the
-        width of the interval of this mean. For ``GROUP_KEYS``, it is the number of runs or seeds.
-        For any other key, it is the value that all runs have in common, or the list of their values
-        if these differ.
+        If the key is a result, the value is the mean over seeds. For a key such as ``best.ci95``,
+        the value is half the width of the interval of the mean. For a key in ``GROUP_KEYS``, the
+        value is a number of runs or seeds. For any other key, the value is the one that all runs
+        have in common. If the runs have different values, it is the list of these values.
         """
         if key == "runs":
             return len(self.entries)
@@ -49,8 +49,8 @@ class Group:
     def mean(self, key: str) -> Mean | None:
         """Return the mean of a result over seeds; None if no run has the result.
 
-        Of several runs with the same seed, only the newest counts. Such runs have the same bits, so
-        counting all of them would make the interval too small.
+        Of several runs with the same seed, only the newest run with the result counts. Runs with
+        the same seed have the same bits. If all of them counted, the interval would be too narrow.
         """
         by_seed: dict[int, float] = {}
         for entry in self.entries:
@@ -70,9 +70,9 @@ class Group:
 
 
 def group_runs(entries: Iterable[Entry]) -> list[Group]:
-    """Group runs by data digest, code version, and configuration (without the seed).
+    """Group runs that have the same data, the same code and, except for the seed, configuration.
 
-    Groups are in the order of their first run. Every run is in one group.
+    The groups are in the order of their first runs. Every run is in exactly one group.
     """
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -86,7 +86,8 @@ def group_runs(entries: Iterable[Entry]) -> list[Group]:
 def differing_keys(groups: Sequence[Group]) -> list[str]:
     """Return the keys in which groups of the same experiment differ.
 
-    These are keys of the configuration, ``data`` and ``code``.
+    The result can contain keys of the configuration, "data" (for the data's digest) and "code" (for
+    the code's version).
     """
     by_experiment: dict[str, list[dict[str, Any]]] = {}
     for group in groups:

@@ -11,15 +11,16 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """The mean of a figure over seeds.
+    """The mean of a result over seeds.
 
     Attributes:
         n: number of seeds.
         mean: the mean over the seeds.
-        ci95: half width of the 95 % interval of the mean, t * s / sqrt(n). Here s is the standard
-            deviation, which divides by n - 1. t is the quantile of Student's t distribution ("The
-            Probable Error of a Mean", Biometrika 6, 1908), with n - 1 degrees of freedom. None for
-            a single seed, whose spread is unknown; infinite if a value is infinite.
+        ci95: half the width of the 95 % interval of the mean, t * s / sqrt(n). Here s is the sample
+            standard deviation (with the divisor n - 1), and t is the 97.5 % quantile of Student's t
+            distribution with n - 1 degrees of freedom ("The Probable Error of a Mean", Biometrika
+            6, 1908). None for a single seed, because the standard deviation is unknown. Infinite if
+            a value is infinite.
     """
 
     n: int
@@ -50,18 +51,19 @@ def quantile(degrees: int) -> float:
 
 
 def two_sided_p(t: float, degrees: int) -> float:
-    """Return the probability that a variable with Student's distribution is beyond -t or t.
+    """Return the probability that the absolute value of a Student's t variable exceeds ``|t|``.
 
-    Values below 1e-15 are rounded to 0.
+    The variable has ``degrees`` degrees of freedom. A probability below 1e-15 can be rounded to 0.
     """
     return max(0.0, 1.0 - _probability(abs(t), degrees))
 
 
 def _probability(t: float, degrees: int) -> float:
-    """Return the probability of [-t, t].
+    """Return the probability that a variable with Student's t distribution is in [-t, t].
 
-    For whole degrees of freedom it is a finite sum: Abramowitz and Stegun, "Handbook of
-    Mathematical Functions", 1964, equations 26.7.3 and 26.7.4.
+    The number of degrees of freedom is an integer. For an integer, the probability is a finite sum:
+    equations 26.7.3 and 26.7.4 in Abramowitz and Stegun, "Handbook of Mathematical Functions",
+    1964.
     """
     angle = math.atan2(t, math.sqrt(degrees))
     square = math.cos(angle) ** 2
