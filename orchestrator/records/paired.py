@@ -19,14 +19,14 @@ Differences = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The mean of paired differences, and whether it is distinguishable from zero.
+    """The mean of paired differences, with an interval and a test of whether the true mean is zero.
 
     Attributes:
         n: number of pairs.
         mean: mean of the differences.
-        low, high: 95 % interval of the mean.
-        p: two-sided probability of a mean at least this far from zero if the true mean is zero.
-            It is corrected for the number of comparisons by ``holm``.
+        low, high: lower and upper end of the 95 % interval of the mean.
+        p: the p value of the test: the probability, if the true mean is zero, of a mean that is at
+            least as far from zero as ``mean``. ``holm`` corrects it for the number of comparisons.
     """
 
     n: int
@@ -50,9 +50,10 @@ def over_episodes(differences: Sequence[float]) -> Paired:
 
 
 def over_seeds(differences: Sequence[float]) -> Paired:
-    """Compare two groups by the mean difference of each seed, two seeds or more.
+    """Compare two groups by the mean difference of each seed, for at least two seeds.
 
-    Test and interval are Student's, because so few values cannot be resampled.
+    The test is Student's t test, and the interval comes from Student's t distribution. There is no
+    bootstrap interval, because there are too few values for resampling.
     """
     mean = Mean.of(differences)
     assert mean.ci95 is not None
@@ -61,11 +62,12 @@ def over_seeds(differences: Sequence[float]) -> Paired:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Correct p values for several comparisons, in the same order.
+    """Return p values that are corrected for several comparisons, in the order of the arguments.
 
-    With the corrected values, the probability that at least one true difference of zero is called
-    significant stays below the level (Holm, "A Simple Sequentially Rejective Multiple Test
-    Procedure", Scandinavian Journal of Statistics 6, 1979).
+    A difference is called significant if its corrected p value is at most a given level. The
+    probability that this happens to at least one difference whose true value is zero is then at
+    most the level (Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian
+    Journal of Statistics 6, 1979).
     """
     corrected = [0.0] * len(values)
     least = 0.0

@@ -1,4 +1,4 @@
-"""Parses filters: a recursive descent with a limit on depth and length. Nothing is evaluated.
+"""Parses filters by recursive descent, with limits on length and nesting. No code is executed.
 
 either     := both ("or" both)*
 both       := not ("and" not)*
@@ -48,10 +48,11 @@ class _Token:
 
 
 def parse_filter(text: str) -> Condition:
-    """Parse a filter; an empty one holds for every run.
+    """Parse a filter. An empty filter holds for every run.
 
     Raises:
-        ConfigError: the text is no filter; the message says where, and what was expected.
+        ConfigError: the text is not a filter. The message names the position of the error and what
+            was expected there.
     """
     if len(text) > MAX_LENGTH:
         raise ConfigError(

@@ -84,11 +84,12 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """How the configuration of a run differs from another.
+    """The differences between the configuration of a run and another configuration.
 
     Attributes:
-        origin: what it is compared with: "run UID", or "experiment NAME", a ready-made one.
-        keys: the differences; empty if there are none.
+        origin: the source of the other configuration: "run UID", or "experiment NAME" for an
+            experiment that comes with metafleet.
+        keys: the keys whose values differ, with both values.
     """
 
     origin: str
@@ -96,9 +97,10 @@ class Changes:
 
     @classmethod
     def read(cls, session: Connection, run: RunRecord) -> "Changes | None":
-        """Compare a run with its parent, or with the ready-made experiment of the same name.
+        """Compare a run with its parent; without a parent, with the shipped experiment of its name.
 
-        Return None if there is neither, for example because the parent was deleted.
+        Return None if the parent was deleted, or if the run has no parent and no shipped experiment
+        has its name.
         """
         if run.parent_uid is not None:
             parent = RunRepository(session).find(run.parent_uid)

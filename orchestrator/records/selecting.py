@@ -35,16 +35,17 @@ _Item = TypeVar("_Item", bound=_Valued)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which runs are wanted, and in which order.
+    """A condition for the wanted runs, and their order.
 
     Attributes:
         condition: holds for the wanted runs; see ``parse_filter``.
-        sort: keys, the first one first; a leading "-" for descending order. Runs without a value
-            come last. Of equal runs the newest comes first.
-        shown_keys: further keys whose values are read, which must therefore exist.
-        with_archived: whether archived runs are wanted. Archived runs are also wanted if the
-            condition names ``archived``.
-        limit: maximum number of runs; None for all.
+        sort: keys to sort by. Runs with equal values of the first key are sorted by the second key,
+            and so on. A leading "-" means descending order. Runs without a value come last. Of runs
+            with equal values of all keys, the newest comes first.
+        shown_keys: further keys whose values are read. Each of them must exist in at least one run.
+        with_archived: whether archived runs are wanted. Even if False, archived runs are wanted if
+            the condition names the key ``archived``.
+        limit: maximum number of runs; None for no limit.
     """
 
     condition: Condition = EVERYTHING
@@ -97,7 +98,8 @@ def select_runs(session: Connection, wanted: Selection) -> list[Entry]:
     """Return the wanted runs with their results and tags.
 
     Raises:
-        ConfigError: no run has a key of the selection; the message names the nearest keys.
+        ConfigError: a key of the selection exists in no run. The message names the most similar
+            keys.
     """
     found = _sorted(_matching(session, wanted), wanted.sort)[: wanted.limit]
     if wanted.decides_by_results:
@@ -106,9 +108,9 @@ def select_runs(session: Connection, wanted: Selection) -> list[Entry]:
 
 
 def select_groups(session: Connection, wanted: Selection) -> list[Group]:
-    """Return groups of all runs for which the condition holds; sort and limit apply to groups.
+    """Return the groups of the runs for which the condition holds.
 
-    Raises the errors of ``select_runs``.
+    ``sort`` and ``limit`` apply to groups, not to runs. This raises the errors of ``select_runs``.
     """
     entries = _matching(session, replace(wanted, limit=None), GROUP_KEYS)
     if not wanted.decides_by_results:
@@ -122,8 +124,9 @@ def _matching(
 ) -> list[Entry]:
     """Return the runs for which the condition holds, newest first.
 
-    They have results only if the selection decides by results. The lists of keys to sort by and to
-    show may also name ``more_keys``, which no run has.
+    The returned runs have results only if the condition or the order depends on results.
+    ``more_keys`` are keys that no run has, but that are allowed among the keys to sort by and the
+    keys to show.
     """
     repository = RunRepository(session)
     runs = repository.list(

@@ -24,12 +24,12 @@ _STEPS_AT_ONCE: Final = 1000
 
 
 class AttachedRun:
-    """Follows a run that another process executes, until it ends.
+    """Follows a run, which another process executes, until the run ends.
 
     Args:
         database: an open database, which is only read.
         run: the run.
-        observer: receives the run's new events at each poll.
+        observer: receives the run's new events each time the database is polled.
     """
 
     def __init__(self, database: Database, run: RunRecord, observer: Observer) -> None:

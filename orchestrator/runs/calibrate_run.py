@@ -19,11 +19,11 @@ from metafleet.workload import Workload
 def calibrator_of(
     settings: Settings, run: RunRecord, learned: Learned, *, n_episodes: int
 ) -> Calibrator:
-    """Open a run's validation episodes, to calibrate a state that was taken from the run.
+    """Open a run's validation episodes for the calibration of a state from the same run.
 
     Raises:
         DataMissingError: the run's data are not on this machine.
-        DataCorruptError: the data differ from those that the run began with.
+        DataCorruptError: the data differ from the data with which the run began.
         ConfigError: the data are for regression.
     """
     config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
@@ -45,15 +45,17 @@ def calibrator_of(
 
 @dataclass(frozen=True, slots=True)
 class UncertaintyQuestion:
-    """Describes how to judge the uncertainty estimates of a run.
+    """Says which uncertainty estimates of a run to judge, and on which episodes.
 
     Attributes:
-        split: the judged episodes are drawn from the classes of this split.
+        split: the split from whose classes the judged episodes are drawn.
         episodes: number of judged episodes of each shape.
-        coverages: requested coverages of label sets, each in (0, 1).
-        shapes: (n_way, k_shot) pairs; if empty, the shape of the split's own episodes is used.
-        calibration_episodes: number of calibration episodes of each shape, which are drawn from
-            the validation classes.
+        coverages: requested coverages, each in (0, 1). A coverage is the probability with which a
+            predicted label set contains the true label.
+        shapes: shapes of episodes, as (n_way, k_shot) pairs. If empty, the shape of the split's
+            episodes in the run's configuration is used.
+        calibration_episodes: number of calibration episodes of each shape. They are drawn from the
+            validation classes.
     """
 
     split: str
@@ -68,10 +70,10 @@ def judge_uncertainty(
     question: UncertaintyQuestion,
     progress: Progress = no_progress,
 ) -> list[Uncertainty]:
-    """Calibrate on validation episodes of each shape, and judge the result on ``question.split``.
+    """For each shape, calibrate on validation episodes and judge on episodes of ``question.split``.
 
     Raises:
-        ConfigError: the validation classes cannot fill any such episodes.
+        ConfigError: there are too few validation classes for episodes of any of the shapes.
         NumericsError: an output is not finite.
     """
     calibrator = _calibrator(work, question)
@@ -82,8 +84,8 @@ def check_uncertainty(work: LearnedWork, question: UncertaintyQuestion) -> None:
     """Check that ``judge_uncertainty`` can answer the question.
 
     Raises:
-        ConfigError: the data are for regression or have several labels per item, there are no
-            episodes to calibrate on, or the split cannot fill the episodes.
+        ConfigError: the data are for regression, the data have several labels per item, there are
+            no episodes for calibration, or the split has too few classes or items for the episodes.
     """
     if work.workload.source.target_dim:
         raise ConfigError(

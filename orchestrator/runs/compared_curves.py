@@ -16,14 +16,15 @@ _DASHES = ("-", "--", ":", "-.")
 def draw_validations(
     path: Path, arms: Mapping[str, Sequence[Sequence[EvaluationRecord]]], *, is_score: bool
 ) -> None:
-    """Draw one line for each arm: the mean over its runs at each step, and each run faintly.
+    """Draw the validations of several arms: for each arm, a line of the mean over its runs.
 
-    The file is written atomically.
+    The line shows the mean at each validated step. In addition, each run has a faint line. The file
+    is written atomically.
 
     Args:
         path: the PNG file.
         arms: name -> the validations of each run.
-        is_score: whether to draw scores; losses otherwise.
+        is_score: whether to draw scores. If False, losses are drawn.
 
     Raises:
         ConfigError: matplotlib is not installed, no run has a validation, or the file cannot be

@@ -13,11 +13,11 @@ log = logging.getLogger(__name__)
 
 
 def settle_dead_runs(database: Database) -> None:
-    """Mark attached runs of this machine as interrupted if their process no longer exists.
+    """Mark an attached run of this machine as interrupted if its process no longer exists.
 
-    Detached runs are left to the servers, which take them over. If the change cannot be written
-    now, no error is raised, because a command that only reads must not fail. The next command then
-    writes it.
+    Detached runs are not changed, because the servers take them over. If the change cannot be
+    written now, no error is raised, so that a command that only reads does not fail. The next
+    command then tries again to write the change.
     """
     try:
         with database.session(read_only=True) as session:

@@ -36,15 +36,17 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     overrides: Sequence[str] = (),
     baselines: bool = False,
 ) -> list[EvaluationDone]:
-    """Evaluate a run's best state (without validation, its newest) on a split; record the result.
+    """Evaluate a run's learned state on a split, and record the result.
 
-    ``overrides`` assign keys of [episodes], which change the episodes of the split. The label of
-    the recorded result names the changes. With ``baselines``, the baselines of ``baselines_of`` are
-    evaluated too.
+    The evaluated state is the state of the best validation; without validation, it is the newest
+    state. ``overrides`` assign values to keys of [episodes], and thereby change the episodes of the
+    split. The label of the recorded result names the changes. If ``baselines`` is True, the
+    baselines of ``baselines_of`` are evaluated too.
 
     Raises:
         CheckpointError: the run has no checkpoint yet.
-        ConfigError: the split has no such episodes, or they do not fit the trained model.
+        ConfigError: the split has too few classes or items for the episodes, or the episodes do not
+            fit the trained model.
     """
     with database.session(read_only=True) as session:
         run = RunRepository(session).get(run_id)

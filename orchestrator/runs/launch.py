@@ -51,13 +51,13 @@ class RunReport:
     Attributes:
         run_id: the run's id.
         status: "finished".
-        steps: outer steps done.
+        steps: number of outer steps done.
         checkpoint_sha256: digest of the final checkpoint's tensors.
-        evaluations: the results on unseen classes, including those of baselines.
-        workers: names of the workers that computed its jobs.
-        wall_s: wall-clock seconds of this execution.
-        degraded_steps: outer steps that were committed without all their shards.
-        missing_episodes: total episodes of the missing shards.
+        evaluations: the results on unseen classes, including the results of baselines.
+        workers: names of the workers that computed the run's jobs.
+        wall_s: wall-clock time of this execution, in seconds.
+        degraded_steps: outer steps that were committed although shards were missing.
+        missing_episodes: number of episodes in all missing shards together.
     """
 
     run_id: int
@@ -77,8 +77,8 @@ class Queueing:
 
     Attributes:
         detached: whether to queue the runs now, for servers to execute.
-        priority: priority of the runs in the queue, even if they are queued only later. Runs with a
-            higher priority are executed first.
+        priority: priority of the runs in the queue. Runs with a higher priority are executed first.
+            The priority is recorded even if the runs are not queued now.
     """
 
     detached: bool
@@ -86,11 +86,12 @@ class Queueing:
 
 
 def check_data(settings: Settings, config: ExperimentConfig, progress: Progress) -> None:
-    """Prepare data that need no download, and check the experiment against the data.
+    """If the data need no download, prepare them; then check that the experiment fits the data.
 
     Raises:
         DataMissingError: the data are not on this machine.
-        ConfigError: the data cannot fill the episodes, or model and learner do not fit the data.
+        ConfigError: there are too few data for the episodes, or the model or the learner does not
+            fit the data.
     """
     data = open_data(config.data, settings.data_dir, allowed_packages=settings.allowed_packages)
     data.check_place()
@@ -112,12 +113,12 @@ def create_runs(  # noqa: PLR0913 - what the runs are made of
 ) -> list[RunRecord]:
     """Check that the experiment can be built, then record one run for each seed.
 
-    If ``queue.detached``, the runs wait for a server; otherwise the caller must execute them. If
-    the configuration of another run was changed, ``parent_uid`` is the uid of that run. Each run
-    gets ``tags``.
+    If ``queue.detached`` is True, the runs wait for a server. Otherwise, the caller must execute
+    the runs. If the configuration was made by changing the configuration of another run,
+    ``parent_uid`` is the uid of the other run. Each new run gets ``tags``.
 
     Raises:
-        ConfigError: model, learner and data do not fit together; nothing was recorded.
+        ConfigError: model, learner and data do not fit together. Nothing was recorded.
         DataMissingError: the data are not on this machine.
     """
     queue = queue or Queueing(detached=False)
@@ -200,22 +201,22 @@ def execute_run(
     options: ExecutionOptions,
     observer: Observer,
 ) -> RunReport:
-    """Train a run to its end and test it; continue from its newest checkpoint if it has one.
+    """Train a run to its end, and test it. If the run has a checkpoint, continue from the newest.
 
     The run's status becomes running, then finished, failed or interrupted.
 
     Args:
         database: an open database.
-        settings: where broker, data and checkpoints are.
+        settings: locations of the broker, the data and the checkpoints.
         run_id: the run.
         options: how to execute it.
         observer: receives the run's events.
 
     Raises:
-        RunLeasedError: another process is running it.
+        RunLeasedError: another process is executing the run.
         RunCancelledError: the run was cancelled during this call.
-        MetafleetError: another error stopped the run. The last checkpoint stays, and the run can be
-            resumed.
+        MetafleetError: another error stopped the run. The last checkpoint is kept, and the run can
+            be resumed from it.
     """
     started_s = time.monotonic()
     with database.session(read_only=True) as session:

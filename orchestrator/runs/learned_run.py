@@ -28,15 +28,15 @@ def learned_by(
     The run may still be training.
 
     Args:
-        settings: where data and checkpoints are.
+        settings: locations of the data and the checkpoints.
         run: the run.
         evaluations: all evaluations of the run.
         notify: receives a notice about damaged checkpoints.
 
     Raises:
-        CheckpointError: the run has no checkpoint here, or all are damaged.
+        CheckpointError: the run has no checkpoint on this host, or all its checkpoints are damaged.
         DataMissingError: the run's data are not on this machine.
-        ConfigError: examples of the run's data set cannot be read from files.
+        ConfigError: the run's data set is of a kind whose examples cannot be read from files.
     """
     found = get_checkpoint_of(settings, run, notify)
     config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")

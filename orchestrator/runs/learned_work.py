@@ -18,13 +18,13 @@ from metafleet.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class LearnedWork:
-    """A run's best state (without validation, its newest), and the workload that evaluates it.
+    """The learned state of a run, and the workload that evaluates the state.
 
     Attributes:
         own: the run's own configuration.
-        config: the same configuration with the requested episodes.
+        config: the run's configuration with the requested episodes.
         workload: the workload of ``config``.
-        state: the learned state.
+        state: the state of the run's best validation; without validation, the newest state.
         step: number of outer steps after which the run had this state.
     """
 
@@ -43,10 +43,10 @@ def open_learned_work(
     overrides: Sequence[str],
     notify: Callable[[str], None],
 ) -> LearnedWork:
-    """Open a run's data, and bind its learner to episodes of a split.
+    """Open a run's data, and bind the run's learner to episodes of a split.
 
     Args:
-        settings: where data and checkpoints are.
+        settings: locations of the data and the checkpoints.
         run: the run.
         split: the split for which ``overrides`` change the episodes.
         overrides: assignments to keys of [episodes].
@@ -54,7 +54,8 @@ def open_learned_work(
 
     Raises:
         CheckpointError: the run has no checkpoint yet.
-        ConfigError: the split has no such episodes, or they do not fit the trained model.
+        ConfigError: the split has too few classes or items for the episodes, or the episodes do not
+            fit the trained model.
     """
     own = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
     config = settled(own.with_episodes(overrides, split=split), run)

@@ -21,10 +21,11 @@ def once_free(
     take: Callable[[], OpenedT],
     notify: Callable[[str], None],
 ) -> OpenedT:
-    """Call ``take``. If another process has a lease on the run, retry when the lease has expired.
+    """Call ``take``. If another process has a lease on the run, wait for its end and call again.
 
     Raises:
-        RunLeasedError: the lease did not expire, because the process that holds it is alive.
+        RunLeasedError: the lease did not expire because a live process renews it, or another
+            process took the run first.
     """
     try:
         return take()

@@ -29,7 +29,7 @@ def record_of(
     step: int,
     data_licence: str,
 ) -> ModelRecord:
-    """Return the record of a run's training and evaluation, which the model's card shows.
+    """Return the record of training and evaluation that a model's card shows.
 
     Args:
         config: configuration of the run.
@@ -94,12 +94,12 @@ def _is_finite(result: Result) -> bool:
 
 
 def _repeatable(value: Any) -> Any:
-    """Return a configuration that others can submit.
+    """Return a run's configuration in a form that other users can submit.
 
-    A run records a data folder's ``path`` and also ``imported``, the name that `data import` gave
-    it. A submitted configuration may contain only one of them, so ``imported`` is dropped. An
-    absolute path is replaced by "~/" and its last part, so that a published model does not reveal
-    where its author keeps files.
+    For a data folder, a run records both the key ``path`` and the key ``imported`` (the name that
+    `data import` gave the folder). A submitted configuration must not contain both keys, so
+    ``imported`` is dropped. An absolute path is replaced by "~/" and the last part of the path. So
+    a published model does not reveal the author's folders.
     """
     if isinstance(value, Mapping):
         is_twofold = bool(value.get("path")) and "imported" in value

@@ -15,8 +15,9 @@ _STATE, _STARTED = 0, 19  # fields of /proc/PID/stat after the command
 def process_name() -> str:
     """Return a readable and unique name of this process: "host:pid/space-start-nonce".
 
-    A pid identifies a process only together with its start time and its space. The space identifies
-    the boot of the kernel and the namespace of pids.
+    A pid alone does not identify a process, because pids are reused. The name therefore also has
+    the start time of the process and its space. The space identifies the boot of the kernel and the
+    namespace of pids.
     """
     pid = os.getpid()
     nonce = uuid.uuid4().hex[:8]
@@ -26,8 +27,8 @@ def process_name() -> str:
 def has_died(name: str) -> bool:
     """Return whether a process ran on this machine and no longer exists.
 
-    Return False for processes of other machines or containers, because this process cannot know
-    whether they are alive.
+    Return False for a process of another machine or container, because it is unknown whether that
+    process is alive.
     """
     place, _, rest = name.rpartition("/")
     parts, pid = rest.split("-"), place.rpartition(":")[2]

@@ -31,11 +31,11 @@ def outer_fingerprint() -> str:
 
 
 class RunProvenance:
-    """A record of the arithmetic with which a run began.
+    """What is recorded about the arithmetic with which a run began.
 
     Attributes:
         fingerprint: the numerics fingerprint of the workers that computed the run's first step; ""
-            before that step.
+            before the first step.
     """
 
     def __init__(self, database: Database, run: RunRecord) -> None:
@@ -48,7 +48,7 @@ class RunProvenance:
         """Check that this process computes the outer update as the run's first process did.
 
         Raises:
-            FingerprintError: its arithmetic differs.
+            FingerprintError: the arithmetic of this process differs.
         """
         self._require(self._outer, outer_fingerprint())
 

@@ -18,14 +18,14 @@ _FENCED_ENDS_WITHIN_S: Final = 5.0
 
 @contextmanager
 def run_lock(settings: Settings, run: RunRecord, *, is_granted: bool) -> Iterator[None]:
-    """Hold the lock in the run's folder during the block.
+    """Hold the lock of a run, a file in the run's folder, during the block.
 
     Args:
-        settings: where the folder is.
+        settings: location of the folder.
         run: the run.
         is_granted: whether the database made this process the owner. If so, another process that
-            still holds the lock is about to end. This process waits a few seconds for the lock, and
-            then continues without it.
+            still holds the lock will soon end. This process then waits a few seconds for the lock.
+            If it does not get the lock in this time, it continues without the lock.
 
     Raises:
         RunLeasedError: another process of this host executes the run.

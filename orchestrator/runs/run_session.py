@@ -67,11 +67,11 @@ def checkpoint_folder(settings: Settings, run: RunRecord) -> CheckpointFolder:
 def get_checkpoint_of(
     settings: Settings, run: RunRecord, notify: Callable[[str], None]
 ) -> Checkpoint:
-    """Load a run's newest intact checkpoint; pass a notice about damaged ones to ``notify``.
+    """Load a run's newest intact checkpoint. ``notify`` receives a notice about damaged ones.
 
     Raises:
-        CheckpointError: the run has no checkpoint here, or all are damaged. The message says how
-            to get one.
+        CheckpointError: the run has no checkpoint on this host, or all its checkpoints are damaged.
+            The message says how to get a checkpoint.
     """
     folder = checkpoint_folder(settings, run)
     found = folder.read_newest(notify)
@@ -99,10 +99,13 @@ class ExecutionOptions:
     """Options for the execution of a run.
 
     Attributes:
-        in_process: whether to compute in this process, without a fleet; this gives the same bits.
-        relaxed: whether to continue even if the arithmetic differs from that at the run's start.
-        from_start: whether to set the checkpoints aside and begin at step 0.
-        tenure: the terms of execution; None if this process claims the run for itself.
+        in_process: whether to compute in this process, without a fleet. The bits are the same as
+            with a fleet.
+        relaxed: whether to continue even if the arithmetic differs from the arithmetic at the run's
+            start.
+        from_start: whether to begin at step 0. The run's checkpoints are then set aside.
+        tenure: the terms on which the run is executed; None if this process claims the run for
+            itself.
     """
 
     in_process: bool
@@ -112,12 +115,12 @@ class ExecutionOptions:
 
 
 class RunSession:
-    """Context manager that holds the lock, dispatcher and recorder of a run, and records its end.
+    """Holds the lock, the dispatcher and the recorder of a run, and records the run's end.
 
     Args:
         database: an open database.
-        settings: where broker, data and checkpoints are.
-        run: the run as recorded.
+        settings: locations of the broker, the data and the checkpoints.
+        run: the run as read from the database.
         options: how to execute it.
         observer: receives the run's events.
     """
@@ -345,9 +348,9 @@ class RunSession:
     def _first_epoch(self) -> int:
         """Return the epoch that the queue granted. Without one, claim the run for a new epoch.
 
-        Race prevented: another process cancels or takes the run after this process read its row.
-        The run is then at another epoch. In this case, an error is raised, and this process does
-        not begin the run.
+        Race prevented: after this process read the run's row, another process cancels the run or
+        takes it over. The run then has another epoch. In this case, an error is raised, and this
+        process does not begin the run.
         """
         with self._database.session() as session:
             runs = RunRepository(session)

@@ -20,12 +20,13 @@ class Tenure:
     """The terms on which a run is executed.
 
     Attributes:
-        owner: name of the executing process, as shown to users.
-        epoch: the epoch at which the queue gave the run to this process's server; None if the
-            process is attached and claims the run itself.
-        after_interrupt: the run's status after an interrupt.
+        owner: name of the executing process, which is shown to users.
+        epoch: the run's fencing epoch since the queue gave the run to this process's server. None
+            if there is no server, because this process claims the run itself.
+        after_interrupt: the status that the run gets after an interrupt.
         is_stopping: returns whether the run should stop. It is called while a step is open. The run
-            can stop there, because the state after the previous step is complete and is stored.
+            can stop during a step, because the state after the previous step is complete and is
+            stored.
     """
 
     owner: str = field(default_factory=process_name)
@@ -40,14 +41,14 @@ class Tenure:
 
 
 class EpochWatch:
-    """A thread that checks every second whether the run is still ours.
+    """A thread that checks every second whether this process still owns the run.
 
-    While a run waits for workers, or for a long step, its process records no rows. Without this
-    thread, the process would not notice that the run was cancelled or taken over.
+    A process that waits for workers or for a long step records no rows. Without this thread, the
+    process would not notice during this time that the run was cancelled or taken over.
 
     Args:
         run_id: the run.
-        is_ours: returns whether the run is still ours according to the database.
+        is_ours: returns whether this process still owns the run according to the database.
     """
 
     def __init__(self, run_id: int, is_ours: Callable[[], bool]) -> None:
