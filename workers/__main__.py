@@ -1,7 +1,7 @@
 """`python -m metafleet.workers`: starts a Celery worker with our options.
 
-`metafleet worker` and `metafleet up` run it. The exit status is 78 if the settings do not allow a
-worker on this machine, so that a restart of the worker would not help.
+`metafleet worker` and `metafleet up` run this module. If the settings do not allow a worker on this
+machine, the exit status is 78. In this case, restarting the worker would not help.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def worker_arguments(options: argparse.Namespace, *, device: str) -> list[str]:
     """Return Celery's command line for this worker.
 
     Args:
-        options: the parsed options. For an option that is None, this function chooses the value.
+        options: the parsed options. If an option is None, this function chooses its value.
         device: the compute device of this worker, "cpu" or "cuda".
     """
     concurrency = options.concurrency or (1 if device == "cuda" else os.cpu_count() or 1)

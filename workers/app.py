@@ -1,4 +1,4 @@
-"""The module that Celery loads. It is the only module that does work when it is imported.
+"""The module that Celery loads. No other module does work when it is imported.
 
 celery -A metafleet.workers.app worker --loglevel INFO --without-gossip --without-mingle
 """

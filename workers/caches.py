@@ -60,7 +60,7 @@ def read_plan(client: Client, job: InnerLoopJob) -> bytes:
     """Return the plan of a job.
 
     Raises:
-        BlobMissingError: it is not in Redis.
+        BlobMissingError: the plan is not in Redis.
     """
     (text,) = client.mget(RunKeys(job.run).plan(job.plan))  # other types give None
     if not isinstance(text, bytes):
@@ -126,8 +126,8 @@ class StateCache:
     """Meta-learned states by version. A process maps a state once; a host downloads it once.
 
     States in the memory of the orchestrator's host are used without copying them. If a learner
-    writes to such a state, it changes a private copy of the page. ``Workload`` detects this, and
-    the state is dropped from this cache.
+    writes to such a state, the operating system gives the process a private copy of the memory
+    page. ``Workload`` detects that the state was changed, and the state is dropped from this cache.
     """
 
     def __init__(

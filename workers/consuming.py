@@ -32,9 +32,9 @@ def ready_children(pool: Any) -> Sized | None:
 
 
 def _acknowledge_nothing(qos: Any) -> None:
-    """Make acknowledging do nothing, because a queue with ``no_ack`` keeps no messages.
+    """Make acknowledging do nothing. A queue with ``no_ack`` keeps no messages to acknowledge.
 
-    Otherwise kombu would still look for each message, in a separate transaction.
+    Without this, kombu would still search for each message, in a separate transaction.
     """
     qos.ack = MethodType(lambda _qos, _delivery_tag: None, qos)
 
@@ -42,8 +42,9 @@ def _acknowledge_nothing(qos: Any) -> None:
 def _take_what_can_start(qos: Any, ready: Sized) -> None:
     """Let a prefork worker take only as many messages as it has ready children.
 
-    A child needs seconds to import torch before it can start a job, but Celery counts it as ready
-    from the fork on. Messages that are taken too early would be considered lost and sent again.
+    A child needs seconds to import torch before it can start a job. But Celery counts the child as
+    ready as soon as it is forked. A message that the worker takes too early would be considered
+    lost, and would be sent again.
     """
     may_consume = qos.can_consume
 

@@ -10,8 +10,8 @@ class Idleness:
     """Measures for how long the worker has had no job. Not thread-safe.
 
     Args:
-        ready: the children that can start a job; None if the pool has no children. The time before
-            the first child is ready does not count.
+        ready: the child processes that can start a job; None if the pool has no child processes.
+            Time in which no child is ready does not count as idle.
     """
 
     def __init__(self, ready: Sized | None = None) -> None:

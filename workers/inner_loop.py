@@ -107,8 +107,8 @@ class InnerLoopRunner:
         """Check, compute and commit one job. Return its outcome as text for Celery's Flower.
 
         It is safe to call this twice for the same job. The ledger in Redis lets each attempt start
-        only once, so the second call is dropped. The ledger also counts only one result of each
-        job.
+        only once, so the second call does nothing. The ledger also accepts only one result of each
+        shard.
 
         Raises:
             ContractError: the message is not a job of a trusted orchestrator of this version.

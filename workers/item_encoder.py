@@ -31,10 +31,10 @@ class ItemEncoder:
         self._encoders: RecentlyUsed[str, tuple[EncodingPlan, PretrainedEncoder]] = RecentlyUsed(2)
 
     def encode(self, job: InnerLoopJob, exchange: Exchange) -> Params:
-        """Return the features of the job's items, in batches as in a single process.
+        """Return the features of the job's items. The batches are the same as in a single process.
 
         Raises:
-            ConfigError: the encoder is of a package that this worker does not allow.
+            ConfigError: the encoder is from a package that this worker does not allow.
             BlobMissingError: the plan or the items are not in the stores.
             DataError: the encoder, or this version of it, is not on this host.
             NumericsError: features are not finite.

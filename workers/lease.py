@@ -42,8 +42,8 @@ class Lease:
 class LeaseKeeper:
     """A thread that renews the lease of this process's current job.
 
-    The first job starts the thread, and all jobs use it, because starting a thread takes as long as
-    a small job.
+    Starting a thread takes as long as a small job. So the first job starts the thread, and all
+    later jobs use the same thread.
     """
 
     def __init__(self) -> None:

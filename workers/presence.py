@@ -17,8 +17,9 @@ log = logging.getLogger(__name__)
 class PresenceThread:
     """A thread of the worker's main process that sends a heartbeat every two seconds.
 
-    After each heartbeat that reaches Redis, the thread touches the heartbeat file. If the file is
-    old, the worker has lost its broker. A health check can see this without starting Python.
+    After each heartbeat that reaches Redis, the thread sets the modification time of the heartbeat
+    file. If this time is long ago, the worker has lost the connection to its broker. A health check
+    can read the time without starting Python.
     """
 
     def __init__(

@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 
 class ReceivedData:
-    """The features that runs need on this host. They are received and never computed here.
+    """The features that runs need on this host. The host receives features and never computes them.
 
     Args:
         blobs: the store that every host reaches.
         data_dir: folder of the prepared data, in which received features are kept.
         direct: direct connection to the orchestrator; None if there is none.
         allowed_packages: user packages from which kinds of data may be imported.
-        unused_days: after how many days without use a copy is deleted.
+        unused_days: number of days without use after which a copy of features is deleted.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ReceivedData:
         """Open the data that a job's plan describes.
 
         Raises:
-            FeaturesMissingError: the features are not on this host and not in the stores, or they
+            FeaturesMissingError: the features are neither on this host nor in the stores, or they
                 were damaged during the transfer.
             DataError: the features cannot be written to this host's data folder.
         """

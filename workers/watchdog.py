@@ -15,11 +15,11 @@ _STDERR: Final = 2
 def watch(job: InnerLoopJob) -> Iterator[None]:
     """End the process with exit status 1 if the block takes longer than the job is allowed to.
 
-    The lease expires before that, so the shard has already been sent to another worker. Before the
-    process ends, the traceback of each thread is written to standard error. The parent restarts
-    the process: a pool restarts its children, ``metafleet up`` and ``metafleet worker`` restart
-    their workers. The timer is a C thread, which does not need the interpreter lock that hung code
-    may hold. Only one block may be active at a time.
+    The job's lease expires earlier, so the orchestrator has already given up this attempt. Before
+    the process ends, the traceback of each thread is written to standard error. The parent process
+    starts the process again: a pool restarts its child processes, and ``metafleet up`` and
+    ``metafleet worker`` restart their workers. The timer is a C thread, which does not need the
+    interpreter lock that hung code may hold. Only one block may be active at a time.
     """
     # this ends no job that is still in time: its lease expires after the deadline at the earliest
     longest_s = min(job.deadline_s + job.lease_ms / 1000, threading.TIMEOUT_MAX)

@@ -56,7 +56,7 @@ class Selection:
 
     @classmethod
     def parse(cls, filters: Sequence[str], sort: str = "", **others: Any) -> "Selection":
-        """Make a selection from texts: filters that must all hold, and sort keys with commas.
+        """Make a selection from filters, which must all hold, and sort keys, separated by commas.
 
         Raises:
             ConfigError: a filter cannot be parsed, or compares a field with an impossible value.

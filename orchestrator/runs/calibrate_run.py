@@ -73,7 +73,7 @@ def judge_uncertainty(
     """For each shape, calibrate on validation episodes and judge on episodes of ``question.split``.
 
     Raises:
-        ConfigError: there are too few validation classes for episodes of any of the shapes.
+        ConfigError: there are too few validation classes for calibration episodes.
         NumericsError: an output is not finite.
     """
     calibrator = _calibrator(work, question)

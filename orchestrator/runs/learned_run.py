@@ -23,9 +23,10 @@ def learned_by(
     evaluations: Iterable[EvaluationRecord],
     notify: Callable[[str], None],
 ) -> LearnedModel:
-    """Return the state of a run's best validation, or without validation its newest state.
+    """Return a run's learned state.
 
-    The run may still be training.
+    This is the state of the best validation; without validation, it is the newest state. The run
+    can still be in progress.
 
     Args:
         settings: locations of the data and the checkpoints.
@@ -36,7 +37,7 @@ def learned_by(
     Raises:
         CheckpointError: the run has no checkpoint on this host, or all its checkpoints are damaged.
         DataMissingError: the run's data are not on this machine.
-        ConfigError: the run's data set is of a kind whose examples cannot be read from files.
+        ConfigError: the examples of the run's data set cannot be read from files.
     """
     found = get_checkpoint_of(settings, run, notify)
     config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")

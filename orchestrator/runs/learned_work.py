@@ -78,10 +78,12 @@ def open_learned_work(
 def _require_same_model(
     run_id: int, workload: Workload, state: MetaState, *, split: str, settings: Settings
 ) -> None:
-    """Refuse episodes that need parameters that the run lacks, or class names that it never saw.
+    """Refuse episodes that the trained model cannot process.
 
-    The episodes determine some of the model's parameters. For example, a fusion model without an
-    encoder of class names gets one if the episodes contain class names.
+    Some of a model's parameters depend on the episodes. For example, a fusion model has an encoder
+    of class names only if the episodes contain class names. Episodes are refused if they need
+    parameters that the run's state lacks, or if they show class names and the run was trained
+    without class names.
     """
     spec = workload.spec
     needed, learned = workload.schema(), schema_of(state)

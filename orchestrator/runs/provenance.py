@@ -45,10 +45,11 @@ class RunProvenance:
         self.fingerprint = json.dumps(recorded, sort_keys=True) if recorded else ""
 
     def require_same_outer(self) -> None:
-        """Check that this process computes the outer update as the run's first process did.
+        """Check that this process has the same arithmetic as the process that began the run.
 
         Raises:
-            FingerprintError: the arithmetic of this process differs.
+            FingerprintError: the arithmetic of this process, which computes the outer updates,
+                differs.
         """
         self._require(self._outer, outer_fingerprint())
 

@@ -1,8 +1,9 @@
 """A server's process for one run: ``python -m metafleet.orchestrator.service.executor``.
 
-The first line of standard input is JSON that says which run to execute. Nothing follows; if the
-input ends, the server has died. This process writes the result to the run's row, where the server
-and others read it. If this process dies before that, the row still names the server as the owner.
+The first line of standard input is JSON that says which run to execute. No further line follows. If
+the input ends, the server has died. This process writes the result to the run's row. The server and
+other processes read the result there. If this process dies before it writes the result, the row
+still names the server as the owner.
 """
 
 import json

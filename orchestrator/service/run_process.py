@@ -1,7 +1,7 @@
-"""A server's handle of a process that executes one run.
+"""The server's side of a process that executes one run.
 
-The process starts before it gets a run, because importing torch takes seconds. A process that has
-already imported torch can continue a dead server's run at once.
+Importing torch takes seconds. A process is therefore started before there is a run for it. So it
+can continue a dead server's run at once.
 """
 
 import json

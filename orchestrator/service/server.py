@@ -34,8 +34,9 @@ class ServerEvent:
         kind: serving, began, took_over, finished, failed, cancelled, queued, interrupted, lost,
             waiting, stopping or stopped.
         text: readable description.
-        run: the run concerned; None for events of the server.
-        pid: id of the process that executes the run, in events about its beginning.
+        run: the run that the event is about; None for an event about the server.
+        pid: in an event about the beginning of a run's execution, the id of the process that
+            executes the run.
     """
 
     kind: str
@@ -45,13 +46,13 @@ class ServerEvent:
 
 
 class Server:
-    """One server. It has a single thread, so that its child processes can die with it.
+    """One server. It has only one thread, because its child processes are made to die with it.
 
     Args:
         database: an open database.
-        settings: loads the settings. It is called for each run, because an embedded stack may have
-            been restarted.
-        max_runs: number of runs executed at a time, >= 1.
+        settings: a function that loads the settings. It is called for each run, because an embedded
+            stack may have been restarted with other settings.
+        max_runs: maximum number of runs executed at a time, >= 1.
         report: receives the events.
     """
 
@@ -75,7 +76,7 @@ class Server:
         self._is_sure = True
 
     def run(self) -> None:
-        """Serve until interrupted; then give the runs back to the queue.
+        """Execute runs until interrupted; then give unfinished runs back to the queue.
 
         Raises:
             DatabaseError: the database failed permanently.
@@ -118,10 +119,10 @@ class Server:
         self._beat_at = time.monotonic() + BEAT_EVERY_S
 
     def _make_sure(self) -> None:
-        """Give back runs that the database assigns to us but that we do not execute.
+        """Give back each run that the database assigns to this server and that it does not execute.
 
-        Race prevented: we take a run, and the connection breaks before we get the database's
-        answer. No other server would take the run as long as we live.
+        Race prevented: this server takes a run, and the connection breaks before the database's
+        answer arrives. As long as this server lives, no other server would take the run.
         """
         if not self._is_sure:
             at_work = [process.run.id for process in self._processes]
@@ -218,9 +219,10 @@ class Server:
             self._tell(str(run.status), f"{run.status}{why}", run)
 
     def _stop(self) -> None:
-        """Let every run write a checkpoint and go back to the queue.
+        """Let every run write a checkpoint, and give it back to the queue.
 
-        After a second signal, the steps since the last checkpoint are lost.
+        A second signal ends the runs without a checkpoint. The steps since the last checkpoint are
+        then lost.
         """
         self._tell("stopping", f"stopping: {len(self._processes)} runs go back to the queue")
         try:

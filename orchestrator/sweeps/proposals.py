@@ -1,7 +1,8 @@
-"""Proposes the configuration of the next trial: a grid, at random, or by Optuna's samplers.
+"""Proposes the configuration of the next trial: from a grid, at random, or by an Optuna sampler.
 
 A proposal depends only on the space, the sampler, the seed, the number of the trial and the results
-of the earlier trials. So a sweep that was killed continues as if it had not been.
+of the earlier trials. So a sweep that is killed and continued has the same proposals as a sweep
+that is not killed.
 """
 
 import hashlib
@@ -23,12 +24,12 @@ _STARTUP_TRIALS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An earlier trial.
+    """The outcome of an earlier trial.
 
     Attributes:
-        values: key -> value.
-        score: its result, higher is better; None if it has none yet.
-        has_failed: whether it ended without a result.
+        values: key -> value that the trial tried.
+        score: the trial's result, higher is better; None if there is no result yet.
+        has_failed: whether the trial ended without a result.
     """
 
     values: Mapping[str, Any]
@@ -44,10 +45,10 @@ def propose(
     number: int,
     earlier: Sequence[Outcome],
 ) -> dict[str, Any]:
-    """Return key -> value for a trial.
+    """Return the values that a trial tries, as key -> value.
 
     Args:
-        space: the parameters.
+        space: the parameters of the sweep. A parameter is a key with its possible values.
         sampler: one of ``SAMPLERS``.
         seed: the seed of the sweep.
         number: number of the trial, from 0.

@@ -29,8 +29,10 @@ class Range:
     """A key with a range of numbers.
 
     Attributes:
-        low, high: the ends, which are possible values. If both are integers, all values are.
-        is_log: whether the logarithms of the values are searched evenly.
+        low, high: the smallest and the largest value. If both are integers, only integers are
+            tried.
+        is_log: whether values are uniform on a logarithmic scale. If False, they are uniform on a
+            linear scale.
     """
 
     key: str
@@ -51,7 +53,7 @@ def parse_space(texts: Sequence[str]) -> tuple[Parameter, ...]:
     """Parse assignments such as "outer.lr=log:0.001..1" and "model.channels=32,64".
 
     Raises:
-        ConfigError: a text is no such assignment, or its key decides the meta-validation by which
+        ConfigError: a text is not such an assignment, a key affects the meta-validation by which
             trials are compared, or two texts have the same key.
     """
     space = tuple(_parse(text) for text in texts)
@@ -69,7 +71,7 @@ def grid_size(space: Sequence[Parameter]) -> int:
     """Return how many configurations a grid of choices has.
 
     Raises:
-        ConfigError: a key has a range.
+        ConfigError: a key has a range of numbers instead of a list of choices.
     """
     size = 1
     for parameter in space:

@@ -27,16 +27,16 @@ _ENDED: Final = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a sweep does.
+    """The description of a sweep.
 
     Attributes:
         name: name of the sweep and of its runs.
         config: the configuration that the trials change.
-        space: what they change.
+        space: the keys that the trials change, with their possible values.
         sampler: one of ``SAMPLERS``.
-        seed: seed of the proposals. The runs have the configuration's seed, so that all are
+        seed: seed of the proposals. The runs have the seed of ``config``, so that all runs are
             validated on the same episodes.
-        n_trials: how many configurations to try.
+        n_trials: number of configurations to try.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A trial and its run.
+    """A trial, which is one configuration of a sweep, and its run.
 
     Attributes:
         number: number of the trial, from 0.
         entry: the run with its results.
-        values: key -> value, of the sweep's space.
+        values: key of the sweep's space -> value in this trial.
     """
 
     number: int
@@ -97,10 +97,10 @@ class Sweep:
     Args:
         database: an open database.
         settings: where the data are.
-        plan: what to do.
+        plan: the description of the sweep.
 
     Raises:
-        ConfigError: the configuration never validates.
+        ConfigError: the configuration has no validations.
     """
 
     def __init__(self, database: Database, settings: Settings, plan: Plan) -> None:
@@ -117,7 +117,8 @@ class Sweep:
         """Return the trials so far, in the order of their numbers.
 
         Raises:
-            ConfigError: trials of this name have another configuration or other keys.
+            ConfigError: the database has trials with the sweep's name, but with another
+                configuration or other keys.
         """
         wanted = Selection.parse([f"tags='{self._plan.tag}'"], with_archived=True)
         with self._database.session(read_only=True) as session:

@@ -15,11 +15,11 @@ _STEPS_AT_ONCE: Final = 1_000
 
 
 class Follower:
-    """Follows the rows of one run. Not thread-safe.
+    """Reads the new rows of one run and passes them to a sink. Not thread-safe.
 
     Args:
         database: an open database, which is only read.
-        uid: the run.
+        uid: the run's uid.
         sink: receives the rows.
     """
 

@@ -21,13 +21,15 @@ _LONGEST_END_S: Final = 30.0
 def tracked(
     database: Database, uid: str, targets: Sequence[str], notify: Callable[[str], None]
 ) -> Iterator[None]:
-    """Send the run's rows to each target during the block, and its status at the end.
+    """Send a run's rows to each target during the block, and the run's status at its end.
 
-    An error of a sink never reaches the block. It goes to ``notify`` once, and this sink then gets
-    no more; `metafleet runs export` sends it the rest later.
+    A sink writes rows to one target. An error of a sink does not interrupt the block. ``notify``
+    receives the error once, and the sink gets no further rows. Later, `metafleet runs export` can
+    send the missing rows.
 
     Raises:
-        ConfigError: a target is no target, or its library is not installed; before the block.
+        ConfigError: a text is not a target, or a target's library is not installed. This is raised
+            before the block begins.
     """
     threads = [
         _SinkThread(Follower(database, uid, open_sink(target)), target, notify)

@@ -9,11 +9,11 @@ from metafleet.db.records import EvaluationRecord, OuterStepRecord, RunRecord
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far a sink has the records of a run.
+    """Says which records of a run a sink already has.
 
     Attributes:
-        step: the last outer step that it has; 0 for none.
-        evaluations: names of the evaluations that it has; see ``name_of``.
+        step: the last outer step that the sink has; 0 for none.
+        evaluations: names of the evaluations that the sink has; see ``name_of``.
     """
 
     step: int = 0

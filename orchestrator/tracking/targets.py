@@ -16,7 +16,8 @@ def open_sink(target: str) -> Sink:
     """Return the sink of a target.
 
     Raises:
-        ConfigError: the text names no kind of sink or no place, or a library is not installed.
+        ConfigError: the text does not have a known kind of sink and a place, or a library is not
+            installed.
     """
     kind, colon, place = target.partition(":")
     if kind not in _KINDS or not colon or not place:

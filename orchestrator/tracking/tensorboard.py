@@ -20,10 +20,11 @@ _TRAINED: Final = "trained"
 
 
 class TensorBoardSink:
-    """Writes into ``folder/NAME-UID``. The mark is a file there, so that it is deleted with it.
+    """Writes TensorBoard event files of a run into the folder ``folder/NAME-UID``.
 
     Args:
-        folder: the log folder that TensorBoard is given.
+        folder: the log folder that is given to TensorBoard. The sink's mark is a file in
+            ``folder/NAME-UID``, so that deleting that folder also deletes the mark.
 
     Raises:
         ConfigError: tensorboardX is not installed.

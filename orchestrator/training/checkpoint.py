@@ -1,4 +1,4 @@
-"""Checkpoints: everything that the next outer step depends on, in one safetensors file.
+"""Checkpoints. A checkpoint is a safetensors file with all that the next outer step depends on.
 
 A checkpoint is written to a temporary file, flushed to the disk and renamed, so that a file under
 its final name is always complete. The safetensors header contains the run's ``TrainingProgress``.
@@ -39,9 +39,9 @@ class Checkpoint:
         progress: the run's step and its validation results so far.
         state: the meta-learned state.
         moments: the outer optimiser's moments.
-        best: the state of the best validation; None before the first validation.
-        recent: the states after the last ``engine.max_staleness`` steps before this one, newest
-            last; fewer at the start of a run.
+        best: the state that had the best validation; None before the first validation.
+        recent: the states after each of the ``engine.max_staleness`` steps before this step, newest
+            last. At the start of a run, there are fewer.
     """
 
     progress: TrainingProgress
@@ -56,7 +56,7 @@ class Checkpoint:
         return digest(self.tensors())
 
     def version(self, step: int) -> MetaState:
-        """Return the state after ``step``: the current one or a recent one.
+        """Return the state after ``step``, which is ``state`` or one of ``recent``.
 
         Raises:
             CheckpointError: the checkpoint does not contain this state.
@@ -89,9 +89,10 @@ class StoredCheckpoint:
 
     Attributes:
         path: the file.
-        sha256: digest of its tensors.
+        sha256: digest of the checkpoint's tensors.
         n_bytes: the file's size.
-        terms: configuration and data digest of the run that wrote it; empty if not stored.
+        terms: configuration and data digest of the run that wrote the checkpoint; empty if they are
+            not stored.
     """
 
     path: Path
@@ -101,11 +102,11 @@ class StoredCheckpoint:
 
 
 class CheckpointFolder:
-    """The folder of a run's checkpoints, which keeps the newest three.
+    """The folder of a run's checkpoints. Only the newest three checkpoints are kept.
 
     Args:
-        folder: the folder, named by the run's uid.
-        terms: the terms that determine the run's result: configuration and data digest. They are
+        folder: the folder, whose name is the run's uid.
+        terms: the run's configuration and data digest, which determine the run's result. They are
             stored in each checkpoint. A checkpoint with other terms does not belong to the run.
     """
 
@@ -119,7 +120,7 @@ class CheckpointFolder:
         """Store a checkpoint atomically, then delete old ones.
 
         Raises:
-            CheckpointError: the disk is full or not writable; earlier checkpoints are untouched.
+            CheckpointError: the disk is full or not writable. Earlier checkpoints are not changed.
         """
         sha256 = checkpoint.sha256
         data = save(
@@ -144,11 +145,11 @@ class CheckpointFolder:
     def read_newest(
         self, notify: Callable[[str], None] | None = None
     ) -> tuple[Checkpoint, StoredCheckpoint] | None:
-        """Load the newest intact checkpoint; return None if there are no checkpoints.
+        """Load the newest intact checkpoint. Return None if there are no checkpoints.
 
         Args:
-            notify: receives a notice about damaged files and the step that is used instead. By
-                default, the notice goes to the log.
+            notify: receives a notice that names damaged files and the step whose checkpoint is used
+                instead. By default, the notice is written to the log.
 
         Raises:
             CheckpointError: there are checkpoints, but all are damaged.
@@ -190,7 +191,7 @@ class CheckpointFolder:
 
 
 def read_checkpoint(path: Path, terms: Terms | None = None) -> tuple[Checkpoint, StoredCheckpoint]:
-    """Load one checkpoint and check its digests.
+    """Load one checkpoint, and check its digests and its terms.
 
     Args:
         path: the file.

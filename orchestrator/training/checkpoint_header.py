@@ -33,7 +33,8 @@ class TrainingProgress:
         best_step: step of the best validation; 0 before the first validation.
         best_score: score of the best validation, higher is better; None before the first.
         validations_since_best: number of validations since the best one.
-        is_unjudged: whether the state must be validated before training continues.
+        is_unjudged: whether this state is due for a validation that has no result yet. If so, it
+            must be validated before training continues.
     """
 
     step: int
@@ -44,7 +45,7 @@ class TrainingProgress:
 
     @classmethod
     def from_json(cls, text: str) -> "TrainingProgress":
-        """Parse the values that ``to_json`` returned, and check their types and ranges.
+        """Parse the text that ``to_json`` returned, and check the types and ranges of its values.
 
         Raises:
             ValueError, TypeError: the text is not valid progress.
@@ -65,7 +66,7 @@ class CheckpointHeader:
 
     Attributes:
         progress: the run's step and its validation results so far.
-        terms: the run's configuration and data digest; empty if not stored.
+        terms: the run's configuration and data digest; empty if they are not stored.
         sha256: digest of the tensors.
         has_digest: whether the header contains a digest of its other entries; False in format 1.
     """
@@ -90,8 +91,8 @@ class CheckpointHeader:
         """Parse the texts that ``to_metadata`` returned, or the texts of format 1.
 
         Raises:
-            CheckpointError: the format is unknown, or the digest does not match; the message does
-                not name the file.
+            CheckpointError: the format is unknown, or the digest does not match. The message does
+                not name the file, so the caller must add it.
             ValueError, TypeError, KeyError: the texts are not a header.
         """
         found = texts.get("format")
@@ -112,10 +113,10 @@ class CheckpointHeader:
 
 
 def first_difference(written: Terms, expected: Terms, *, under: str = "") -> str:
-    """Describe the first shared key whose values differ, with both values; "" if there is none.
+    """Describe the first common key whose values differ, with both values; "" if there is none.
 
-    Keys that only one side has are ignored, because another version of this code may have added or
-    removed them.
+    A key that only one side has is ignored, because another version of this code may have added or
+    removed the key.
     """
     for key in sorted(written.keys() & expected.keys()):
         before, now = written[key], expected[key]

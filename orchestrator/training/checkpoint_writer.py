@@ -20,13 +20,14 @@ log = logging.getLogger(__name__)
 class CheckpointWriter:
     """A thread that stores one checkpoint at a time.
 
-    It first flushes the recorder's rows, then writes the file, and then the checkpoint's row.
-    Checkpoints are immutable, so the thread needs no copy. Errors in the thread are raised by the
-    next call of a method. As a context manager, it waits on exit until the last file is complete.
+    The thread first flushes the recorder's rows, then writes the checkpoint's file, and then
+    records the checkpoint's row. Checkpoints are immutable, so the thread needs no copy. An error
+    in the thread is raised by the next call of a method. As a context manager, the writer waits on
+    exit until the last file is complete.
 
     Args:
-        folder: receives the files.
-        recorder: the run's recorder. It is flushed first, so that all steps up to the checkpoint
+        folder: the folder in which checkpoints are stored.
+        recorder: the run's recorder. Because it is flushed first, all steps up to the checkpoint
             are recorded.
     """
 
@@ -36,12 +37,12 @@ class CheckpointWriter:
         self._running: Future[StoredCheckpoint] | None = None
 
     def check(self) -> None:
-        """Raise the error of the last checkpoint if storing it has already failed.
+        """If storing the last checkpoint has already failed, raise the error.
 
         Raises:
-            CheckpointError: the disk is full or not writable; earlier checkpoints are untouched.
-            FencedError: another orchestrator took the run over.
-            DatabaseError: neither the database nor the spill file takes rows.
+            CheckpointError: the disk is full or not writable. Earlier checkpoints are not changed.
+            FencedError: another orchestrator has taken over the run.
+            DatabaseError: rows can be written neither to the database nor to the spill file.
         """
         if self._running is not None and self._running.done():
             self._running.result()

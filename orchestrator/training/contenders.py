@@ -14,10 +14,10 @@ class Contender:
     """A state, and the workload that evaluates it.
 
     Attributes:
-        label: "trained"; "initialisation", the run's learner before training; or
-            "nearest_prototype", nearest prototypes of raw inputs.
+        label: "trained" for the trained state, "initialisation" for the run's learner before
+            training, or "nearest_prototype" for nearest prototypes of raw inputs.
         spec: the workload.
-        state: the state to evaluate; empty without a network.
+        state: the state to evaluate; empty for "nearest_prototype", which has no network.
         batch_norm: batch-norm mode, printed with the result.
     """
 
@@ -30,12 +30,12 @@ class Contender:
 def baselines_of(spec: WorkloadSpec, workload: Workload) -> Iterator[Contender]:
     """Yield the baselines of a run: its initialisation, and nearest prototypes of raw inputs.
 
-    Nearest prototypes are left out in regression, if items have several labels, or if support and
-    query share no modality.
+    Nearest prototypes are left out in three cases: in regression, if items have several labels, and
+    if support and query examples have no modality in common.
 
     Args:
-        spec: the run's workload, perhaps with other episodes.
-        workload: built from ``spec``.
+        spec: the run's workload, or the same workload with other episodes.
+        workload: the workload that was built from ``spec``.
     """
     yield Contender("initialisation", spec, workload.init_state(), workload.batch_norm)
     has_classes = not getattr(workload.source, "label_separator", "")

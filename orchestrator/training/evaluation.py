@@ -16,9 +16,10 @@ class Judgement:
     """The description of one evaluation.
 
     Attributes:
-        split: the split from which episodes are drawn. Each split always gives the same episodes.
+        split: the split from which episodes are drawn. Every evaluation of a run on the same split
+            has the same episodes.
         label: the kind of state: "trained", "initialisation" or "nearest_prototype".
-        step: outer step that the state comes from.
+        step: number of outer steps after which the run had the evaluated state.
         n_episodes: number of episodes.
         batch_norm: batch-norm mode, printed with the result.
     """

@@ -33,10 +33,12 @@ class StepDone:
         lr: outer learning rate of this step.
         episodes: episodes in the meta-batch.
         step_s: wall-clock seconds of the step.
-        workers_alive: number of workers seen within the last few seconds.
-        retries: number of attempts beyond the first, over all shards.
-        missing_shards: shards that are missing from the step; empty unless it is degraded.
-        missing_episodes: number of episodes in these shards.
+        workers_alive: number of workers that sent a heartbeat within the last few seconds.
+        retries: number of attempts beyond the first attempt of each shard, added up over all
+            shards.
+        missing_shards: indices of the shards that are missing from the step. Always empty with the
+            policy "strict".
+        missing_episodes: number of episodes in ``missing_shards``.
         metric: what ``accuracy`` is: "accuracy", or "mean average precision" over labels.
     """
 
@@ -61,9 +63,10 @@ class EvaluationDone:
     Attributes:
         split: meta_train, meta_val or meta_test.
         label: the evaluated state: "trained", "initialisation" or "nearest_prototype".
-        step: outer step that the state comes from.
+        step: number of outer steps after which the run had the evaluated state.
         episodes: number of episodes, n.
-        loss, loss_ci95: mean loss and the half width 1.96 * std / sqrt(n) of its interval.
+        loss, loss_ci95: mean loss over the episodes, and half the width of its 95 % interval: 1.96
+            * std / sqrt(n).
         accuracy, accuracy_ci95: the same for accuracy in [0, 1]; None for regression.
         batch_norm: batch-norm mode of the model; "none" without batch norm.
         is_best: whether this is the best validation so far.

@@ -10,14 +10,15 @@ from metafleet.orchestrator.training.events import Observer, StepDone
 class Journal:
     """Records steps and reports them to the observer.
 
-    A pending validation may end the training. The steps after the validated state are provisional
-    until the result of the validation is known. The journal holds provisional steps. It reports
-    them if the training continues, and drops them if the training ends.
+    A validation whose result is not known yet may end the training. Until the result is known, the
+    steps after the validated state are provisional. The journal holds back provisional steps. If
+    the training continues, the journal records and reports these steps. If the training ends, the
+    journal drops them.
 
     Args:
         recorder: records the steps.
         observer: receives an event for each step.
-        metric: name of the score of a step.
+        metric: name of the metric that a step's ``accuracy`` is.
     """
 
     def __init__(self, recorder: Recorder, observer: Observer, *, metric: str) -> None:
@@ -26,10 +27,10 @@ class Journal:
         self._held: list[tuple[OuterStepRecord, Sequence[JobRecord]]] = []
 
     def add(self, row: OuterStepRecord, jobs: Sequence[JobRecord]) -> None:
-        """Record and report a step, or hold it while steps are provisional.
+        """Record and report a step. If the step is provisional, hold it back instead.
 
         Raises:
-            FencedError: another orchestrator took the run over.
+            FencedError: another orchestrator has taken over the run.
             DatabaseError: the database rejects the rows.
         """
         if self._is_holding:

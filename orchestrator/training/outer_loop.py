@@ -33,7 +33,7 @@ class Trained:
 
     Attributes:
         state: the state of the best validation; without validation, the last state.
-        step: the outer step that the state comes from.
+        step: number of outer steps after which the run had ``state``.
         steps_done: total number of outer steps done.
         stored: the final checkpoint.
     """
@@ -45,12 +45,13 @@ class Trained:
 
 
 class OuterLoop:
-    """Trains one run to its end, once. Decisions depend only on configuration and results.
+    """Trains one run to its end. An object of this class can be used only once.
 
-    No step waits until earlier steps are validated or their checkpoint is stored, but the result is
-    the same as with waiting. When a validation ends the training, later steps are undone. A
-    checkpoint that is due during a validation is stored when the validation has ended, together
-    with the validation's result.
+    All decisions depend only on the configuration and the results. No step waits for the validation
+    of an earlier state or for the storing of a checkpoint, but the result is the same as with
+    waiting. If a validation ends the training, the steps after the validated state are undone. A
+    checkpoint that is due during a validation is stored after the validation, together with the
+    validation's result.
 
     Args:
         config: the experiment.
@@ -90,10 +91,10 @@ class OuterLoop:
         self._stored_step = -1
 
     def run(self, start: Checkpoint) -> Trained:
-        """Train from ``start`` to the last step, or until validation stops improving.
+        """Train from ``start`` to the last step, or until validations no longer improve.
 
         Raises:
-            NumericsError: a loss or gradient is not finite; the last checkpoint stays.
+            NumericsError: a loss or gradient is not finite. The last checkpoint is kept.
             FleetError: the fleet cannot finish a step.
             CheckpointError: a checkpoint cannot be written.
         """

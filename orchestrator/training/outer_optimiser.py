@@ -26,12 +26,12 @@ class UpdateFacts:
 class OuterOptimiser:
     """Holds the meta-learned state and updates it. Not thread-safe.
 
-    The learning rate depends only on the step, so a checkpoint needs no state of the optimiser
-    except torch's moments.
+    The learning rate depends only on the number of the step. So the moments of torch's optimiser
+    are the only state of the optimiser that a checkpoint must contain.
 
     Args:
         options: the ``[outer]`` table.
-        state: the initial state; copied.
+        state: the initial state. It is copied.
     """
 
     def __init__(self, options: OuterSection, state: MetaState) -> None:
@@ -67,8 +67,9 @@ class OuterOptimiser:
 
         Args:
             step: number of the outer step, from 1.
-            sums: sums over the meta-batch, for each tensor of the state; may be modified.
-            n_episodes: number of episodes in the meta-batch, by which the sums are divided here.
+            sums: name of a tensor of the state -> sum of its gradients over the meta-batch. This
+                method may modify the sums.
+            n_episodes: number of episodes in the meta-batch. This method divides the sums by it.
 
         Raises:
             NumericsError: the mean meta-gradient is not finite.

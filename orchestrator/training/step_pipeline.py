@@ -11,9 +11,9 @@ from metafleet.params import MetaState
 class StepPipeline:
     """Keeps as many steps open as the staleness allows, and finishes them in order.
 
-    Version v is the state after step v. The gradient of step t is computed at version
-    max(0, t - 1 - ``staleness``), however fast the workers are. So the bits are the same on every
-    fleet, and also when a run is resumed from a checkpoint.
+    Version v is the state after step v. The gradient of step t is computed at version max(0, t - 1
+    - ``staleness``), however fast the workers are. So the bits do not depend on the speed of the
+    fleet. They are also the same if a run is resumed from a checkpoint.
 
     Args:
         dispatcher: executes steps.
@@ -36,11 +36,12 @@ class StepPipeline:
         self._ended_s = 0.0
 
     def finish_next(self, reached: Checkpoint) -> tuple[StepOutcome, float]:
-        """Begin all steps that the staleness allows, and finish the one after ``reached``.
+        """Begin all steps that the staleness allows, and finish the step after ``reached``.
 
         Returns:
             The outcome of the step, and its duration in seconds. The duration begins at the end of
-            the previous step, or at the start of this step if that was later.
+            the previous step. If this step was begun later than that, the duration begins at the
+            start of this step.
 
         Raises:
             NumericsError, FleetError: for the same reasons as ``Dispatcher.finish``.

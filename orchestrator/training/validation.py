@@ -31,7 +31,7 @@ class _Open:
 
 
 class Validator:
-    """Validates earlier states of a run while training continues, one at a time.
+    """Validates states of a run, one at a time, while training continues.
 
     Args:
         config: the experiment.

@@ -68,9 +68,9 @@ class Caller(HttpToolsProtocol):
 class WebServer:
     """Serves an application until ``close``.
 
-    The application must accept each connection by calling ``welcome``. The server closes a
-    connection that is not accepted within seconds, and allows at most 64 such connections at a
-    time. So unknown callers cannot exhaust files or memory.
+    The application must accept each connection by calling ``welcome``. If a connection is not
+    accepted within seconds, the server closes it. At most 64 connections can wait to be accepted at
+    a time. So unknown callers cannot use up file descriptors or memory.
 
     Args:
         app: the application.
