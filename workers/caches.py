@@ -123,11 +123,12 @@ class WorkloadCache:
 
 
 class StateCache:
-    """Meta-learned states by version. A process maps a state once; a host downloads it once.
+    """Meta-learned states by version. Each process maps a state only once.
 
-    States in the memory of the orchestrator's host are used without copying them. If a learner
-    writes to such a state, the operating system gives the process a private copy of the memory
-    page. ``Workload`` detects that the state was changed, and the state is dropped from this cache.
+    Each host downloads a state only once. On the orchestrator's host, states are used in the memory
+    of the host, without a copy. If a learner writes to such a state, the operating system gives the
+    process a private copy of the memory page. ``Workload`` detects that the state was changed, and
+    the state is dropped from this cache.
     """
 
     def __init__(

@@ -13,10 +13,10 @@ _STDERR: Final = 2
 
 @contextmanager
 def watch(job: InnerLoopJob) -> Iterator[None]:
-    """End the process with exit status 1 if the block takes longer than the job is allowed to.
+    """End the process, with exit status 1, if the block takes longer than the job may take.
 
-    The job's lease expires earlier, so the orchestrator has already given up this attempt. Before
-    the process ends, the traceback of each thread is written to standard error. The parent process
+    The job's lease expires earlier, so that the shard can be sent to another worker. Before the
+    process ends, the traceback of each thread is written to standard error. The parent process
     starts the process again: a pool restarts its child processes, and ``metafleet up`` and
     ``metafleet worker`` restart their workers. The timer is a C thread, which does not need the
     interpreter lock that hung code may hold. Only one block may be active at a time.

@@ -85,8 +85,8 @@ class DataPublisher:
         """Put the features into the store if a worker has reported that it lacks them.
 
         Raises:
-            redis.RedisError, BlobStoreFullError: it is unknown which pieces were put; call this
-            again.
+            redis.RedisError, BlobStoreFullError: it is unknown which pieces are in the store. The
+                caller must call this method again.
         """
         if not self._is_missed:
             return

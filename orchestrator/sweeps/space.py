@@ -31,7 +31,7 @@ class Range:
     Attributes:
         low, high: the smallest and the largest value. If both are integers, only integers are
             tried.
-        is_log: whether values are uniform on a logarithmic scale. If False, they are uniform on a
+        is_log: whether the range is searched on a logarithmic scale. If False, it is searched on a
             linear scale.
     """
 

@@ -16,8 +16,8 @@ class Judgement:
     """The description of one evaluation.
 
     Attributes:
-        split: the split from which episodes are drawn. Every evaluation of a run on the same split
-            has the same episodes.
+        split: the split from which episodes are drawn. For a run and a split, the sequence of
+            episodes is always the same.
         label: the kind of state: "trained", "initialisation" or "nearest_prototype".
         step: number of outer steps after which the run had the evaluated state.
         n_episodes: number of episodes.

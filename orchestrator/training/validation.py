@@ -95,7 +95,7 @@ class Validator:
         self._open = _Open(at, judgement, self._dispatcher.begin(request))
 
     def finish(self) -> Checkpoint:
-        """Wait for the result, record it, and return the validated checkpoint with this result.
+        """Wait for the result, and record it; return the validated checkpoint with the result.
 
         Raises:
             NumericsError, FleetError: for the same reasons as ``Dispatcher.finish``.
