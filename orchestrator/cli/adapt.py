@@ -89,10 +89,10 @@ def adapt(  # noqa: PLR0913 - options of one command
 
     The model comes with a card that lists the data of its training and evaluation.
 
-    The command uses the state with the best validation result. If the run has no validation, the
-    command uses the newest state. The run can still be in progress. Instead of a run, you can give
-    a model that `metafleet export` or this command wrote. You can also give only a pretrained
-    encoder (--encoder). With an encoder alone, no run and no database are needed.
+    The command uses the run's state with the best validation result. If the run has no validation,
+    the command uses the run's newest state. The run can still be in progress. Instead of a run, you
+    can give a model that `metafleet export` or this command wrote. You can also give only a
+    pretrained encoder (--encoder). With an encoder alone, no run and no database are needed.
 
     \b
     metafleet adapt latest --support ~/new-pets --out new-pets.model

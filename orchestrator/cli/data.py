@@ -76,7 +76,7 @@ def list_data(as_json: bool) -> None:
 @fleet_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def prepare_data(name: str, assignments: tuple[str, ...], over_fleet: bool, as_json: bool) -> None:
-    """Download and prepare a data set. If the data set is ready, do nothing.
+    """Download and prepare a data set, unless the data set is ready for use already.
 
     \b
     metafleet data prepare omniglot

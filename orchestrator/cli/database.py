@@ -17,7 +17,7 @@ def database() -> None:
 @database.command("upgrade")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def upgrade_database(as_json: bool) -> None:
-    """Upgrade the tables to this version. If the tables are up to date, do nothing.
+    """Upgrade the tables to this version, unless the tables are up to date already.
 
     \b
     metafleet db upgrade

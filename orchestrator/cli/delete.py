@@ -24,7 +24,7 @@ from metafleet.orchestrator.runs.run_lock import run_lock
 @click.argument("runs", type=RunName(), nargs=-1, required=True, metavar="RUN...")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def delete(runs: Sequence[str], yes: bool) -> None:
-    """Ask, then delete each RUN with its rows and its checkpoints on this host.
+    """Delete each RUN with its rows and its checkpoints on this host. The command asks first.
 
     A RUN that is queued or in progress cannot be deleted. If one RUN cannot be deleted, no RUN is
     deleted.

@@ -61,7 +61,7 @@ def compare(
     curves: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare each further RUN or group with the first one.
+    """Compare runs or groups of runs. Each further run or group is compared with the first one.
 
     A group consists of runs that differ only in the seed. An id or uid stands for one run. A name
     stands for the group of the newest run with that name: all runs with that name that differ from

@@ -96,8 +96,8 @@ def sweep(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Try several configurations of FILE, and choose the one with the best meta-validation.
 
-    Each trial (one configuration) is an ordinary run without a meta-test. At the end, the chosen
-    trial alone is tested, once. If a sweep was stopped or killed, the same command continues it.
+    Each trial (one configuration) is an ordinary run without a meta-test. At the end, only the
+    chosen trial is tested, once. If a sweep was stopped or killed, the same command continues it.
 
     \b
     metafleet sweep sinusoid-maml --over outer.lr=log:0.0001..0.1 --trials 30

@@ -37,7 +37,8 @@ class Client:
     open.
 
     Args:
-        home: replaces METAFLEET_HOME. For each argument that is None, the environment decides.
+        home: replaces the environment variable METAFLEET_HOME. If an argument is None, the value of
+            its environment variable is used.
         database_url: replaces METAFLEET_DATABASE_URL.
         broker_url: replaces METAFLEET_BROKER_URL.
     """

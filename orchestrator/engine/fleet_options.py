@@ -16,8 +16,8 @@ class FleetOptions:
         max_attempts: how often a shard may fail or lose its worker, >= 1.
         min_fraction: share of a gradient step's shards that must be done at the step's deadline, in
             (0, 1]. 1.0 is the strict policy: if a shard is missing, the run stops.
-        step_deadline_s: maximum time for one step in seconds, without times when no worker is
-            alive, > 0.
+        step_deadline_s: maximum time for one step in seconds, > 0. Time without a live worker does
+            not count.
         job_deadline_s: maximum time for one job in seconds, > 0.
         wire_dtype: type to which float32 tensors of states and sums are converted for sending.
         reduce_fan_in: number of sums that one worker adds up, a power of two. If a step has at most

@@ -172,8 +172,8 @@ class Ownership:
         If Redis names the same owner with another epoch, the run was not taken over. Redis may have
         lost data, Redis may have been restored to an earlier state, or another program may have
         written to Redis. If Redis names another owner, the database decides. If the database still
-        names this process, the other owner is displaced. But if a living owner comes back after
-        that, the run is left to it.
+        names this process, this process takes the run back, once. If the other owner is alive and
+        then claims the run again, the run is left to the other owner.
 
         Raises:
             FencedError: another orchestrator has taken over the run.

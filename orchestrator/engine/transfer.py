@@ -115,10 +115,10 @@ class Transfer:
         return RunPlan(request.spec, self._data_publisher.describe(request.spec)).to_bytes()
 
     def _put_items(self, step: OpenStep, shards: Iterable[int], *, everywhere: bool) -> None:
-        """Put the items of a step that encodes items where workers can fetch them.
+        """Store the items of an encoding step where workers can fetch them.
 
-        Other steps have no items. The items are put there again for each attempt, because the
-        earlier copy may be lost.
+        Other steps have no items. The items are stored again for each attempt, because the earlier
+        copy may be lost.
         """
         request, collector = step.request, step.collector
         if not isinstance(request, EncodeRequest) or not isinstance(collector, FeatureCollector):

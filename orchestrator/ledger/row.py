@@ -141,7 +141,8 @@ def _results(evaluations: Iterable[EvaluationRecord], run: RunRecord) -> list[Ev
     """Return those evaluations that a repetition of the run also makes.
 
     These are the tests and the best validation of the run itself. Evaluations by `metafleet
-    evaluate` are left out. Their number of episodes is another one, or their label names changes.
+    evaluate` are left out. They have another number of episodes, or a label that names changes of
+    the episodes.
     """
     episodes = run.config["test"]["episodes"]
     found = list(evaluations)

@@ -21,10 +21,11 @@ class Repeated:
 
     @property
     def is_inside(self) -> bool:
-        """Whether the difference is at most sqrt(a² + b²) for the two half widths a and b (95 %).
+        """Whether the two results differ by at most sqrt(a² + b²).
 
-        Both results are means over the same episodes. So if the learned states are equal up to
-        rounding, the results are also equal up to rounding.
+        Here a and b are half the widths of the 95 % intervals of the two results. Both results are
+        means over the same episodes. So if the learned states are equal up to rounding, the results
+        are also equal up to rounding.
         """
         if self.found is None:
             return False
