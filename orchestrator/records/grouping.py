@@ -70,7 +70,7 @@ class Group:
 
 
 def group_runs(entries: Iterable[Entry]) -> list[Group]:
-    """Group runs that have the same data, the same code and, except for the seed, configuration.
+    """Group runs with the same data, code and configuration. The seed may differ.
 
     The groups are in the order of their first runs. Every run is in exactly one group.
     """

@@ -34,7 +34,7 @@ def draw_learning_curve(
     steps: Sequence[OuterStepRecord],
     evaluations: Sequence[EvaluationRecord],
 ) -> None:
-    """Draw the training curve, validations with intervals, the test and the baselines.
+    """Draw training, validations with intervals, test and baselines into a file, atomically.
 
     Raises:
         ConfigError: matplotlib is not installed, there are no steps to draw, or the file cannot
