@@ -82,8 +82,8 @@ def _require_same_model(
 
     Some of a model's parameters depend on the episodes. For example, a fusion model has an encoder
     of class names only if the episodes contain class names. Episodes are refused if they need
-    parameters that the run's state lacks, or if they show class names and the run was trained
-    without class names.
+    parameters that the run's state lacks, or if they show class names and the run's model does not
+    read class names.
     """
     spec = workload.spec
     needed, learned = workload.schema(), schema_of(state)
