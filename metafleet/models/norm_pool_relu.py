@@ -85,10 +85,11 @@ def _images(rows: Tensor, like: Tensor, height: int, width: int) -> Tensor:
 
 
 class _Forward(torch.autograd.Function):
-    """Compute relu(pool(batch norm)) from (x, scale, shift), and tensors for the backward pass.
+    """Compute relu(pool(batch norm)) from (x, scale, shift).
 
-    Callers use only the first output and its gradient. The other outputs are functions of x and
-    scale, and ``_Backward`` includes their derivatives.
+    The result is the first output. The other outputs are tensors that ``_Backward`` needs. They are
+    functions of x and scale. ``_Backward`` takes this into account: the gradient that it returns
+    contains the derivatives of the other outputs.
     """
 
     generate_vmap_rule = True

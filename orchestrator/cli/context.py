@@ -48,8 +48,9 @@ def open_records(settings: Settings, ref: str) -> Iterator[Database]:
     """Open the database for a command about the run ``ref``. Never create a database.
 
     Raises:
-        RunNotFoundError: nothing was recorded yet, so there is no run ``ref``.
-        DatabaseError: there is no database at the URL of the settings.
+        RunNotFoundError: the settings name no database, and the default one in METAFLEET_HOME has
+            no runs yet.
+        DatabaseError: the settings name a database that does not exist.
     """
     if is_unused(settings):
         raise RunNotFoundError(

@@ -76,7 +76,8 @@ class _Lines:
     """Writes progress as lines, for output that is not a terminal.
 
     The first line is written when encoding begins, because the first batch may take long. Further
-    lines follow at intervals. When a stage with at least one line ends, its last line is written.
+    lines follow at intervals. If lines were written during a stage, one more line is written
+    at its end.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """The server's side of a process that executes one run.
 
-Importing torch takes seconds. A process is therefore started before there is a run for it. So it
-can continue a dead server's run at once.
+Importing torch takes seconds. The server therefore starts a process before there is a run for it.
+If another server dies, the process that is already waiting can continue its run at once.
 """
 
 import json

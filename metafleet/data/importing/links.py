@@ -12,7 +12,9 @@ LINKS = "links out of the folder: "
 
 
 def links_out(path: Path, items: Sequence[Item]) -> list[str]:
-    """Return a note that counts files outside a folder to which links lead; [] if there are none.
+    """Count the files that links in a folder lead to and that are outside of the folder.
+
+    The result is a list with one note. If there are no such files, it is [].
 
     Args:
         path: the folder, or a file in it. The path itself may be a link.
