@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from metafleet.db.records import RunStatus
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.records.entry import Entry
@@ -32,9 +33,14 @@ class Arm:
 
     @property
     def runs(self) -> tuple[Entry, ...]:
-        """One run for each seed, the newest, in the order of seeds."""
+        """One run for each seed, in the order of seeds.
+
+        For a seed with several runs, it is the newest finished run. If no run of the seed has
+        finished, it is the newest run.
+        """
         by_seed: dict[int, Entry] = {}
-        for entry in self.group.entries:
+        newest_first = self.group.entries
+        for entry in sorted(newest_first, key=lambda it: it.run.status is not RunStatus.FINISHED):
             by_seed.setdefault(entry.run.seed, entry)
         return tuple(by_seed[seed] for seed in sorted(by_seed))
 

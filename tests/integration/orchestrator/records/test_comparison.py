@@ -142,6 +142,19 @@ def test_a_name_is_all_its_seeds_and_seeds_are_pairs_too(database: Database) -> 
     assert again.contrasts == found.contrasts
 
 
+def test_a_newer_run_that_failed_does_not_replace_a_finished_one(database: Database) -> None:
+    finished = add(database, "a")
+    add(database, "b", lr=0.2, gain=0.01)
+    failed = add(database, "a", keeps_episodes=False)
+    with database.session() as session:
+        RunRepository(session).mark_status(failed, RunStatus.FAILED)
+
+    found = compared(database, "a", "b")
+
+    assert [entry.run.id for entry in found.arms[0].runs] == [finished]
+    assert found.contrasts[0].of_episodes is not None
+
+
 def test_more_episodes_begin_with_the_same_ones(database: Database) -> None:
     add(database, "a"), add(database, "b", lr=0.2, gain=0.05, episodes=2 * N)
     paired = compared(database, "a", "b").contrasts[0].of_episodes
