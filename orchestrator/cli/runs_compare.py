@@ -17,7 +17,6 @@ from metafleet.orchestrator.cli.arguments import OutputFile
 from metafleet.orchestrator.cli.context import echo_json, load_settings, open_records
 from metafleet.orchestrator.cli.tables import make_table, show_rows
 from metafleet.orchestrator.records.arms import Arm, find_arms
-from metafleet.orchestrator.records.comparing import shown
 from metafleet.orchestrator.records.comparison import (
     RESULT_OF,
     Comparison,
@@ -27,6 +26,7 @@ from metafleet.orchestrator.records.comparison import (
     find_unjudged,
 )
 from metafleet.orchestrator.records.entry import Entry
+from metafleet.orchestrator.records.literals import shown
 from metafleet.orchestrator.records.paired import Paired
 from metafleet.orchestrator.records.run_view import without_nan
 from metafleet.orchestrator.reporting.figures import counted, figure

@@ -17,9 +17,9 @@ from metafleet.db.repositories.runs import RunRepository
 from metafleet.orchestrator.cli.context import echo_json, is_unused, load_settings, open_database
 from metafleet.orchestrator.cli.run_words import STATUS_STYLES, owner_of
 from metafleet.orchestrator.cli.tables import fits, make_table, show_rows
-from metafleet.orchestrator.records.comparing import shown
 from metafleet.orchestrator.records.entry import RESULT_KEYS, RESULTS, Entry
 from metafleet.orchestrator.records.grouping import Group, differing_keys
+from metafleet.orchestrator.records.literals import shown
 from metafleet.orchestrator.records.run_view import without_nan
 from metafleet.orchestrator.records.selecting import (
     Selection,

@@ -17,8 +17,8 @@ from metafleet.orchestrator.cli.engine_view import engine_facts
 from metafleet.orchestrator.cli.run_words import STATUS_STYLES, owner_of
 from metafleet.orchestrator.cli.tables import make_facts, make_table, show_table
 from metafleet.orchestrator.recording.left_rows import replay_left_rows
-from metafleet.orchestrator.records.comparing import shown
 from metafleet.orchestrator.records.difference import Change
+from metafleet.orchestrator.records.literals import shown
 from metafleet.orchestrator.records.run_view import Changes, RunView
 from metafleet.orchestrator.reporting.figures import (
     contender,

@@ -27,7 +27,7 @@ from metafleet.orchestrator.cli.sweeping import execute_here, leave_to_servers, 
 from metafleet.orchestrator.cli.tables import make_table, show_rows
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.config.naming import check_name
-from metafleet.orchestrator.records.comparing import shown
+from metafleet.orchestrator.records.literals import shown
 from metafleet.orchestrator.records.run_view import without_nan
 from metafleet.orchestrator.reporting.figures import counted, figure
 from metafleet.orchestrator.reporting.output import notify, program

@@ -12,10 +12,10 @@ from metafleet.db.records import EpisodeResultsRecord
 from metafleet.db.repositories.episode_results import EpisodeResultsRepository
 from metafleet.db.repositories.evaluations import TRAINED
 from metafleet.orchestrator.records.arms import Arm
-from metafleet.orchestrator.records.comparing import shown
 from metafleet.orchestrator.records.difference import flat
 from metafleet.orchestrator.records.entry import Entry
 from metafleet.orchestrator.records.intervals import Mean
+from metafleet.orchestrator.records.literals import shown
 from metafleet.orchestrator.records.paired import Paired, holm, over_episodes, over_seeds
 from metafleet.splits import META_TEST, META_VAL, SPLITS
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from metafleet.db.records import EvaluationRecord, RunRecord, RunStatus
-from metafleet.orchestrator.records.comparing import parse_number
+from metafleet.orchestrator.records.literals import parse_number
 from metafleet.orchestrator.records.moments import EXPECTED, parse_moments
 
 RESULTS: Final = ("best", "last", "test")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from metafleet.orchestrator.records.comparing import Literal, compare
+from metafleet.orchestrator.records.literals import Literal, compare
 
 Lookup = Callable[[str], Any]
 """Returns the value of a key; None if the run has none."""

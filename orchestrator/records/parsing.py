@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from metafleet.errors import ConfigError
-from metafleet.orchestrator.records.comparing import OPERATORS, Literal
 from metafleet.orchestrator.records.expression import (
     EVERYTHING,
     Both,
@@ -22,6 +21,7 @@ from metafleet.orchestrator.records.expression import (
     Has,
     Not,
 )
+from metafleet.orchestrator.records.literals import OPERATORS, Literal
 
 MAX_LENGTH: Final = 10_000
 MAX_DEPTH: Final = 50

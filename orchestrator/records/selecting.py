@@ -14,10 +14,10 @@ from metafleet.db.repositories.evaluations import EvaluationRepository
 from metafleet.db.repositories.run_notes import RunNotes
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError
-from metafleet.orchestrator.records.comparing import shown
 from metafleet.orchestrator.records.entry import FIELDS, RESULT_KEYS, Entry, find_in, keys_of
 from metafleet.orchestrator.records.expression import EVERYTHING, Both, Comparison, Condition
 from metafleet.orchestrator.records.grouping import GROUP_KEYS, Group, group_runs
+from metafleet.orchestrator.records.literals import shown
 from metafleet.orchestrator.records.parsing import parse_filter
 from metafleet.splits import META_TEST, META_VAL
 

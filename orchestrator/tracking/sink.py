@@ -1,4 +1,4 @@
-"""What a sink is: a program that receives the records of a run, and how far it has them."""
+"""The interface of sinks. A sink passes the records of a run to a program such as TensorBoard."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ class Mark:
 
 
 class Sink(Protocol):
-    """Receives the records of one run. The sink itself keeps the mark, beside what it received."""
+    """Receives the records of one run, and stores the mark together with these records."""
 
     def open(self, run: RunRecord) -> Mark:
-        """Begin, or go on after an interruption; return how far the sink has the run."""
+        """Begin, or continue after an interruption. Return which records the sink already has."""
         ...
 
     def send(
@@ -33,15 +33,15 @@ class Sink(Protocol):
         evaluations: Sequence[EvaluationRecord],
         mark: Mark,
     ) -> None:
-        """Take records that it lacks, and keep ``mark``, which is true once it has them."""
+        """Store records that the sink lacks. Then store ``mark``, which includes these records."""
         ...
 
     def end(self, run: RunRecord) -> None:
-        """Take the status of the run, which has ended or is left for a while."""
+        """Store the status of the run, which has ended or was interrupted."""
         ...
 
     def close(self) -> None:
-        """Release the files; may be called twice."""
+        """Release the files. A second call has no effect."""
         ...
 
 

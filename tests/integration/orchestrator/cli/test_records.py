@@ -9,7 +9,6 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,32 +29,14 @@ from metafleet.db.repositories import (
     RunRepository,
 )
 from metafleet.errors import RunNotFoundError
-from metafleet.orchestrator.cli.main import main
 from metafleet.orchestrator.records.difference import shipped_config
 from metafleet.orchestrator.runs.run_lock import run_lock
 from tests.fleet import ROOT
 from tests.integration.orchestrator.cli.terminal import TINY
+from tests.integration.orchestrator.conftest import Command
 
 HEADINGS = ("runs", "seeds", "experiment")
 RESULTS = ("best", "last", "test")
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("BROKER_URL", "BLOBS_URL", "DATABASE_URL", "DATA_DIR"):
-        monkeypatch.delenv(f"METAFLEET_{name}", raising=False)
-    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def command(home: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(arguments)
-        return status, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

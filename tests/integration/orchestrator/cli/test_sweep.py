@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,12 @@ from metafleet.contracts.settings import Settings, child_environment
 from metafleet.db.engine import Database
 from metafleet.db.records import RunStatus
 from metafleet.db.repositories import EvaluationRepository, RunRepository
-from metafleet.orchestrator.cli.main import main
 from tests.fleet import Fleet, wait_until
 from tests.forks import Fork, run_metafleet
 from tests.integration.orchestrator.cli.terminal import TINY
+from tests.integration.orchestrator.conftest import Command
 from tests.integration.orchestrator.service.servers import ServerProcess
 
-Command = Callable[..., tuple[int, str, str]]
 LR = ("--over", "outer.lr=log:0.001..0.3")
 
 
@@ -27,23 +25,6 @@ def file(tmp_path: Path) -> str:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY)
     return str(path)
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("BROKER_URL", "BLOBS_URL", "DATABASE_URL", "DATA_DIR"):
-        monkeypatch.delenv(f"METAFLEET_{name}", raising=False)
-    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def command(home: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(arguments)
-        return status, *capsys.readouterr()
-
-    return run
 
 
 def judged(home: Path) -> list[tuple[int, int]]:

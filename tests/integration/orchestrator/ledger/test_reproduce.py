@@ -13,14 +13,7 @@ from tests.paths import REPOSITORY
 
 ROWS = sorted((REPOSITORY / "results").glob("*.json"))
 Change = Callable[[dict[str, Any]], object]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("BROKER_URL", "BLOBS_URL", "DATABASE_URL", "DATA_DIR", "TRACK"):
-        monkeypatch.delenv(f"METAFLEET_{name}", raising=False)
-    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture

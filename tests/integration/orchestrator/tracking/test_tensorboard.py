@@ -30,14 +30,6 @@ Command = Callable[..., int]
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("BROKER_URL", "BLOBS_URL", "DATABASE_URL", "DATA_DIR", "TRACK"):
-        monkeypatch.delenv(f"METAFLEET_{name}", raising=False)
-    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def file(tmp_path: Path) -> str:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY)
