@@ -241,6 +241,8 @@ def make_jobs(first: int, end: int) -> list[JobRecord]:
             compute_s=0.1,
             payload_bytes=100_000,
             episodes=4,
+            sent_us=1_700_000_000_000_000 + 10_000 * number,
+            round_trip_s=0.12,
         )
         for number in range(first, end)
     ]

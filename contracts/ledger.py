@@ -134,7 +134,8 @@ class JobLedger:
         self._started, self._done, self._replies = step.started, step.done, step.replies
         self._lease, self._discarded = step.lease(job.shard, job.attempt), run.discarded
         attempt = f"{job.stream}:{job.epoch}:{job.step}:{job.shard}:{job.attempt}"
-        self._note_args: tuple[str, str, int] = (attempt, nonce.partition("/")[0], STEP_TTL_MS)
+        self._attempt, self._worker = attempt, nonce.partition("/")[0]
+        self._started_us = 0
         self._start = client.register_script(
             lua_script("text", "last_closed", "note", "start", MOST_DISCARDED=MOST_DISCARDED)
         )
@@ -170,7 +171,15 @@ class JobLedger:
                 *self._note_args,
             ],
         )
+        if _text(status) == "ok":
+            self._started_us = job.sent_us + int(waited_us)
         return cast(StartStatus, _text(status)), max(0.0, int(waited_us) / 1e6)
+
+    @property
+    def _note_args(self) -> tuple[str, str, int]:
+        """The arguments of ``note.lua``."""
+        value = f"{self._worker} {self._job.sent_us} {self._started_us}"
+        return self._attempt, value, STEP_TTL_MS
 
     def renew(self) -> bool:
         """Renew the lease. Return False if this attempt is no longer wanted."""

@@ -76,6 +76,8 @@ def make_jobs(step: int, *, n_jobs: int = 4, stream: str = "meta_train") -> list
             compute_s=0.1 + shard,
             payload_bytes=3_000_000_000,
             episodes=4,
+            sent_us=1_790_000_000_123_456 + shard,
+            round_trip_s=0.2 + 1.02 * shard,
         )
         for shard in range(n_jobs)
     ]

@@ -29,7 +29,10 @@ class AttemptRecord:
             ``attempt_outcomes.REASONS``.
         worker: "host:pid"; "" if unknown.
         detail: the reason as readable text.
-        queue_wait_s, compute_s: as in ``JobRecord``.
+        queue_wait_s, compute_s, sent_us: as in ``JobRecord``. For an attempt that was not needed,
+            ``queue_wait_s`` ends when a worker read its message.
+        round_trip_s: seconds from sending until the orchestrator dropped the attempt; NaN if a
+            worker dropped it.
         created_at: when the outcome became known, UTC. If the record is written again, the first
             time is kept.
     """
@@ -45,6 +48,8 @@ class AttemptRecord:
     detail: Annotated[str, Line(500)] = ""
     queue_wait_s: Annotated[float, Real] = math.nan
     compute_s: Annotated[float, Real] = math.nan
+    sent_us: Annotated[int, BigInteger] | None = None
+    round_trip_s: Annotated[float, Real] = math.nan
     created_at: datetime = field(default_factory=utc_now, compare=False)
 
 

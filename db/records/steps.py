@@ -1,5 +1,6 @@
 """The rows of a run: outer steps, jobs, evaluations and checkpoints; records and tables."""
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final
@@ -79,6 +80,11 @@ class JobRecord:
         queue_wait_s: seconds from dispatch to start; NaN if unknown.
         compute_s: seconds of computing; NaN if unknown.
         payload_bytes: size of the result's blob.
+        sent_us: when the attempt was sent, in microseconds since 1970; None if unknown. The clock
+            is that of the Redis server, which also measures ``queue_wait_s``, so wrong clocks of
+            workers have no effect. Without a fleet, the clock is that of the orchestrator.
+        round_trip_s: seconds from sending until the result was added to the step's sum; NaN if
+            unknown.
     """
 
     stream: Annotated[str, String(SPLIT_LENGTH)]
@@ -92,6 +98,8 @@ class JobRecord:
     compute_s: Annotated[float, Real]
     payload_bytes: Annotated[int, BigInteger]
     episodes: int
+    sent_us: Annotated[int, BigInteger] | None = None
+    round_trip_s: Annotated[float, Real] = math.nan
 
 
 JOBS = table_of_run("jobs", JobRecord, key=("stream", "step", "shard"))

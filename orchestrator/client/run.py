@@ -11,15 +11,24 @@ from sqlalchemy import Connection
 
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
-from metafleet.db.records import EvaluationRecord, OuterStepRecord, RunRecord
+from metafleet.db.records import (
+    AttemptRecord,
+    EvaluationRecord,
+    JobRecord,
+    OuterStepRecord,
+    RunRecord,
+)
+from metafleet.db.repositories.attempts import AttemptRepository
 from metafleet.db.repositories.episode_results import EpisodeResultsRepository
 from metafleet.db.repositories.evaluations import EvaluationRepository
+from metafleet.db.repositories.jobs import JobRepository
 from metafleet.db.repositories.outer_steps import OuterStepRepository
 from metafleet.db.repositories.run_notes import RunNotes
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError
 from metafleet.files import drafting
 from metafleet.orchestrator.client.table import Table
+from metafleet.orchestrator.records.job_times import JobTimes
 from metafleet.orchestrator.records.selecting import with_results
 from metafleet.orchestrator.tracking.follower import Follower
 from metafleet.orchestrator.tracking.targets import open_sink
@@ -159,6 +168,31 @@ class Run:
         ]
         return Table(_EPISODE, rows)
 
+    def jobs(self, stream: str | None = None, step: int | None = None) -> Table:
+        """Return the jobs whose results counted, with their times in UTC.
+
+        ``sent_at`` is the time at which the attempt was sent, ``started_at`` and ``ended_at`` are
+        the times at which the worker started and ended it, and ``counted_at`` is the time at which
+        the orchestrator had added its result to the step. All of them are by the clock of the Redis
+        server, so wrong clocks of workers have no effect.
+
+        Args:
+            stream: the stream of steps, such as "train"; None for all streams.
+            step: number of the step in its stream; None for all steps.
+        """
+        with self._database.session(read_only=True) as session:
+            rows = JobRepository(session).list(self._id_in(session), stream=stream, step=step)
+        return _timed(JobRecord, rows)
+
+    def attempts(self) -> Table:
+        """Return attempts whose results did not count, with their times as in ``jobs``.
+
+        The database keeps at most 100 of them for a step, and 10,000 for an execution of the run.
+        """
+        with self._database.session(read_only=True) as session:
+            rows = AttemptRepository(session).list(self._id_in(session))
+        return _timed(AttemptRecord, rows)
+
     def learned(self) -> "LearnedModel":
         """Return the model that the run has learned. Its method ``adapt`` adapts it to new classes.
 
@@ -228,3 +262,8 @@ class Run:
                 give the id of a deleted run to a new run.
         """
         return RunRepository(session).get(self.uid).id
+
+
+def _timed(record: type[Any], rows: Iterable[Any]) -> Table:
+    names = [f.name for f in fields(record)] + [f.name for f in fields(JobTimes)]
+    return Table(names, [asdict(row) | asdict(JobTimes.of(row)) for row in rows])

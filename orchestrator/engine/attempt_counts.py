@@ -1,13 +1,15 @@
 """Counts the outcomes of all attempts, and keeps samples of those that did not count."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
 from metafleet.contracts.attempt_outcomes import AttemptOutcome
 from metafleet.contracts.discarded_attempts import DiscardedAttempt
 from metafleet.contracts.job import ShardResult
 from metafleet.db.records import AttemptCountRecord, AttemptRecord
+from metafleet.orchestrator.engine.sending import Sending
 
 MOST_OF_A_STEP: Final = 100
 """Maximum number of attempts of a step that get a row. All are counted."""
@@ -65,6 +67,9 @@ class AttemptCounts:
                     outcome=each.outcome,
                     reason=each.reason,
                     worker=each.worker,
+                    sent_us=each.sent_us,
+                    queue_wait_s=each.queue_wait_s,
+                    compute_s=each.compute_s,
                 )
             )
 
@@ -90,12 +95,26 @@ class AttemptCounts:
 class StepAttemptCounts:
     """The outcomes of the attempts of one step. Not thread-safe.
 
+    Args:
+        attempt_counts: the counters of the run.
+        stream, step: the step.
+        sent: (shard, attempt) -> when the attempt was sent. The caller adds attempts to this
+            mapping while the step is open.
+
     Attributes:
         dropped: number of attempts so far that failed, were lost, were refused or were rejected.
     """
 
-    def __init__(self, attempt_counts: AttemptCounts, stream: str, step: int) -> None:
+    def __init__(
+        self,
+        attempt_counts: AttemptCounts,
+        stream: str,
+        step: int,
+        *,
+        sent: Mapping[tuple[int, int], Sending] = MappingProxyType({}),
+    ) -> None:
         self._attempt_counts, self._stream, self._step = attempt_counts, stream, step
+        self._sent = sent
         self.epoch = 0
         self.dropped = 0
 
@@ -120,6 +139,7 @@ class StepAttemptCounts:
                 attempt=attempt + 1,
                 outcome=outcome,
                 reason=reason,
+                **self._times(shard, attempt),
             )
         )
 
@@ -141,9 +161,15 @@ class StepAttemptCounts:
                 detail=detail,
                 queue_wait_s=result.queue_wait_s,
                 compute_s=result.compute_s,
+                **self._times(result.shard, result.attempt),
             )
         )
 
     def note_discarded(self, found: Iterable[DiscardedAttempt]) -> None:
         """Record attempts that workers dropped, of this step or of earlier ones."""
         self._attempt_counts.note_discarded(found, epoch=self.epoch)
+
+    def _times(self, shard: int, attempt: int) -> dict[str, Any]:
+        """Return the columns of the time from sending an attempt until now; {} if unknown."""
+        sending = self._sent.get((shard, attempt))
+        return {"sent_us": sending.sent_us, "round_trip_s": sending.age_s} if sending else {}

@@ -1,6 +1,7 @@
 """Collects results: checks each against its request before adding it to the sum."""
 
 import hashlib
+import math
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from metafleet.contracts.keys import StepKeys
 from metafleet.errors import ContractError, LengthError, StaleError
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.orchestrator.engine.computed import Computed
+from metafleet.orchestrator.engine.sending import Sending
 from metafleet.orchestrator.engine.step import AnyRequest, JobFacts, Shard
 from metafleet.orchestrator.engine.sum_form import SumForm
 from metafleet.params import Params
@@ -61,11 +63,16 @@ class Collector:
         """Return the length of an encoded result of a shard: that of a sum, for all the same."""
         return self._form.n_bytes
 
-    def add(self, result: ShardResult, keys: StepKeys) -> None:
+    def add(self, result: ShardResult, keys: StepKeys, *, sending: Sending | None = None) -> None:
         """Check a result with status "ok", fetch its gradient sum, and add the sum.
 
-        ``keys`` are the step's keys, by which the sum is found. If this call raises an error,
-        nothing was added. After a successful call, ``drop_read`` deletes the sum from the store.
+        If this call raises an error, nothing was added. After a successful call, ``drop_read``
+        deletes the sum from the store.
+
+        Args:
+            result: the result.
+            keys: the step's keys, by which the sum is found.
+            sending: when the attempt was sent; None if unknown.
 
         Raises:
             ContractError: the result does not match the request, or is damaged.
@@ -85,9 +92,9 @@ class Collector:
                 self._add(shard.index, ref, data)
             self.seen = seen or self.seen
         self._metrics[shard.index] = metrics
-        self._note_job(result, shard)
+        self._note_job(result, shard, sending)
 
-    def _note_job(self, result: ShardResult, shard: Shard) -> None:
+    def _note_job(self, result: ShardResult, shard: Shard, sending: Sending | None) -> None:
         self._jobs[shard.index] = JobFacts(
             shard=shard.index,
             attempt=result.attempt,
@@ -97,6 +104,8 @@ class Collector:
             compute_s=result.compute_s,
             payload_bytes=result.blob_bytes,
             episodes=shard.n_episodes,
+            sent_us=sending.sent_us if sending else None,
+            round_trip_s=sending.age_s if sending else math.nan,
         )
 
     @property

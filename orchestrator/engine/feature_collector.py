@@ -10,6 +10,7 @@ from metafleet.contracts.plan import ROWS
 from metafleet.errors import NotFiniteError
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.orchestrator.engine.collector import Collector
+from metafleet.orchestrator.engine.sending import Sending
 from metafleet.orchestrator.engine.step import EncodeRequest, Shard
 from metafleet.params import Params
 
@@ -37,7 +38,7 @@ class FeatureCollector(Collector):
         """Return the length of the encoded features of a shard."""
         return encoded_bytes(self._plan.rows_schema(self._shards[shard].n_episodes))
 
-    def add(self, result: ShardResult, keys: StepKeys) -> None:
+    def add(self, result: ShardResult, keys: StepKeys, *, sending: Sending | None = None) -> None:
         """Check a result with status "ok", fetch its features, and pass them to ``request.take``.
 
         If this raises an error, nothing was passed on.
@@ -55,7 +56,7 @@ class FeatureCollector(Collector):
             raise NotFiniteError(f"{what} are not finite")
         self._hand_on(shard.first_episode, rows.copy())
         self._read[shard.index] = ref
-        self._note_job(result, shard)
+        self._note_job(result, shard, sending)
 
     def drop_read(self) -> None:
         """Delete features that were handed on, and the items of their shards."""

@@ -17,6 +17,7 @@ from metafleet.contracts.device import describe_device, prepare_process
 from metafleet.contracts.fingerprint import fingerprint_text
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.orchestrator.engine.computed import Computed, require_equal
+from metafleet.orchestrator.engine.sending import Sending
 from metafleet.orchestrator.engine.step import (
     TRAIN_STREAM,
     JobFacts,
@@ -125,7 +126,7 @@ class LocalDispatcher:
         jobs: list[JobFacts] = []
         for shard in shards:
             self._check()
-            started_s = time.monotonic()
+            sending = Sending("", time.time_ns() // 1_000)
             with cancellable(self._checked):
                 sums, shard_metrics = self._compute(request, shard, self._workload(request.spec))
                 if self._is_second_look_due and request.stream == TRAIN_STREAM:
@@ -141,9 +142,11 @@ class LocalDispatcher:
                     worker=self._worker,
                     device=self._device,
                     queue_wait_s=0.0,
-                    compute_s=time.monotonic() - started_s,
+                    compute_s=(compute_s := sending.age_s),
                     payload_bytes=0,
                     episodes=shard.n_episodes,
+                    sent_us=sending.sent_us,
+                    round_trip_s=compute_s,
                 )
             )
         return StepOutcome(

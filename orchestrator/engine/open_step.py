@@ -29,6 +29,7 @@ from metafleet.orchestrator.engine.feature_collector import FeatureCollector
 from metafleet.orchestrator.engine.queue_mark import QueueMark
 from metafleet.orchestrator.engine.redis_clock import RedisClock
 from metafleet.orchestrator.engine.result_inbox import ResultInbox
+from metafleet.orchestrator.engine.sending import Sending
 from metafleet.orchestrator.engine.shard_book import FleetView, QueueView, ShardBook
 from metafleet.orchestrator.engine.shard_names import name_shards
 from metafleet.orchestrator.engine.sighting import sight
@@ -68,10 +69,10 @@ class OpenStep:
     ) -> None:
         self._marks, self._notify = marks, notify
         self._clock = clock or RedisClock(client)
-        self._sent: dict[tuple[int, int], tuple[str, int]] = {}
+        self._sent: dict[tuple[int, int], Sending] = {}
         self.request, self.name = request, f"{request.stream} step {request.step}"
         self._attempt_counts = StepAttemptCounts(
-            attempt_counts or AttemptCounts(), request.stream, request.step
+            attempt_counts or AttemptCounts(), request.stream, request.step, sent=self._sent
         )
         self.book = ShardBook(
             self.name,
@@ -208,7 +209,9 @@ class OpenStep:
             )
             for index, queue in placed.items()
         ]
-        self._sent.update({(job.shard, job.attempt): (placed[job.shard], sent_us) for job in jobs})
+        self._sent.update(
+            {(job.shard, job.attempt): Sending(placed[job.shard], sent_us) for job in jobs}
+        )
         if self.request.kind != "evaluate":
             pairs = [(job.shard, job.attempt) for job in jobs]
             self._sums.update({pair: self._keys.blob(*pair) for pair in pairs})
@@ -220,7 +223,8 @@ class OpenStep:
 
     def queue_of(self, result: ShardResult) -> str:
         """Return the queue that a result's attempt was sent to; "" if it was never sent."""
-        return self._sent.get((result.shard, result.attempt), ("", 0))[0]
+        sending = self._sent.get((result.shard, result.attempt))
+        return sending.queue if sending else ""
 
     def parse(self, raw: bytes) -> Iterator[ShardResult]:
         """Yield the result in ``raw`` if it is valid and belongs to this step."""
@@ -317,7 +321,8 @@ class OpenStep:
 
     def _add(self, result: ShardResult) -> None:
         try:
-            self.collector.add(result, self._keys)
+            sending = self._sent.get((result.shard, result.attempt))
+            self.collector.add(result, self._keys, sending=sending)
         except (ContractError, BlobMissingError) as error:
             self.withdraw(result, f"{type(error).__name__}: {error}", kind=error.reason)
         else:
@@ -366,9 +371,8 @@ class OpenStep:
 
     def _note_begun(self, pair: tuple[int, int]) -> None:
         """Record that a worker began an attempt, as progress of its queue."""
-        if (sent := self._sent.get(pair)) is not None:
-            queue, sent_us = sent
-            self._marks[queue].note(sent_us)
+        if (sending := self._sent.get(pair)) is not None:
+            self._marks[sending.queue].note(sending.sent_us)
 
     def _look(self, alive: Mapping[str, int]) -> tuple[FleetView, bool]:
         """Return the view of the step in Redis, and whether replies are waiting."""

@@ -1,5 +1,6 @@
 """A step: its request, its shards, its outcome, and the dispatcher that computes it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, NewType, Protocol
@@ -102,6 +103,8 @@ class JobFacts:
             in seconds.
         payload_bytes: size of the returned sum, in bytes.
         episodes: number of episodes in the shard.
+        sent_us: when the attempt was sent, in microseconds since 1970; None if unknown.
+        round_trip_s: seconds from sending the attempt until its result counted; NaN if unknown.
     """
 
     shard: int
@@ -112,6 +115,8 @@ class JobFacts:
     compute_s: float
     payload_bytes: int
     episodes: int
+    sent_us: int | None = None
+    round_trip_s: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

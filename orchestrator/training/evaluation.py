@@ -121,6 +121,8 @@ def job_records(stream: str, step: int, outcome: StepOutcome) -> list[JobRecord]
             compute_s=job.compute_s,
             payload_bytes=job.payload_bytes,
             episodes=job.episodes,
+            sent_us=job.sent_us,
+            round_trip_s=job.round_trip_s,
         )
         for job in outcome.jobs
     ]

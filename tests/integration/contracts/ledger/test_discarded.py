@@ -1,5 +1,9 @@
 """Attempts discarded by a worker are reported to the orchestrator once."""
 
+import math
+import time
+from dataclasses import replace
+
 from metafleet.contracts.discarded_attempts import MOST_DISCARDED, DiscardedAttempt
 from metafleet.contracts.ledger import STEP_TTL_MS
 from tests.integration.contracts.ledger.desk import LEASE_MS, Desk
@@ -13,8 +17,10 @@ def test_a_late_result_is_reported_at_the_next_close(desk: Desk) -> None:
     assert [worker.commit("late") for _ in range(2)] == ["closed", "closed"]
 
     status, dropped = desk.owner.close_step(1, "train", 8)
+    (found,) = dropped
     expected = DiscardedAttempt("train", "late", "closed", 1, 7, 1, 0, "host:42")
-    assert (status, dropped) == ("ok", (expected,))
+    assert status == "ok"
+    assert replace(found, sent_us=None, queue_wait_s=math.nan, compute_s=math.nan) == expected
     assert desk.owner.take_discarded(1) == ()
 
 
@@ -35,6 +41,32 @@ def test_what_is_not_started_and_what_is_stopped_is_reported(desk: Desk) -> None
         ("unneeded", "stale", "d:4"),
         ("cancelled", "unwanted", "a:1"),
     }
+
+
+def test_notes_say_when_attempts_were_sent_begun_and_ended(desk: Desk) -> None:
+    seconds, microseconds = desk.client.time()
+    sent_us = seconds * 1_000_000 + microseconds - 2_500_000
+    slow, refused = (desk.worker(f"{name}/x", sent_us=sent_us) for name in ("a:1", "b:2"))
+    slow.start()
+    time.sleep(0.05)
+    slow.note_stopped()
+    refused.start()
+
+    cancelled, unneeded = sorted(desk.owner.take_discarded(1), key=lambda note: note.worker)
+
+    assert (cancelled.worker, cancelled.sent_us) == ("a:1", sent_us)
+    assert 2.5 <= cancelled.queue_wait_s < 10 and 0.05 <= cancelled.compute_s < 10
+    assert (unneeded.worker, unneeded.sent_us) == ("b:2", sent_us)
+    assert unneeded.queue_wait_s >= 2.55 and math.isnan(unneeded.compute_s)
+
+
+def test_notes_of_earlier_workers_have_no_times(desk: Desk) -> None:
+    desk.client.hset(desk.run.discarded, "train:1:7:2:0:late:closed", "host:1")
+
+    (note,) = desk.owner.take_discarded(1)
+
+    assert (note.worker, note.sent_us) == ("host:1", None)
+    assert math.isnan(note.queue_wait_s) and math.isnan(note.compute_s)
 
 
 def test_only_the_owner_takes_discarded_notes(desk: Desk) -> None:

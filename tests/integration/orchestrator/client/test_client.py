@@ -7,6 +7,7 @@ import statistics
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,10 @@ from metafleet.errors import RunNotFoundError
 from metafleet.orchestrator.cli.main import main
 from metafleet.orchestrator.client.exporting import export_runs
 from metafleet.orchestrator.client.run import Run
+from metafleet.orchestrator.client.table import Table
+from tests.fleet import Fleet
 from tests.paths import REPOSITORY
-from tests.runs import SINUSOID, execute
+from tests.runs import SINUSOID, config, execute, new_run
 
 SETTINGS = ("BROKER_URL", "BLOBS_URL", "DATABASE_URL", "DATA_DIR")
 
@@ -83,6 +86,36 @@ def test_runs_are_trained_found_and_read(client: Client, runs: list[Run]) -> Non
     assert curve.to_arrow().column("loss").to_pylist() == curve["loss"]
     with pytest.raises(KeyError, match="expected one of step, loss"):
         curve["steps"]
+
+
+def test_jobs_have_times_without_a_fleet(runs: list[Run]) -> None:
+    jobs = runs[0].jobs("train", step=3)
+
+    assert jobs["shard"] == [0, 1, 2, 3]
+    assert_in_order(jobs)
+    assert jobs["sent_at"] == sorted(jobs["sent_at"])
+    assert timedelta(0) < datetime.now(UTC) - jobs["sent_at"][0] < timedelta(minutes=10)
+    assert len(runs[0].attempts()) == 0
+
+
+def test_jobs_of_a_fleet_are_sent_started_ended_and_counted(standing_fleet: Fleet) -> None:
+    run = new_run(standing_fleet.settings, config())
+    execute(standing_fleet.settings, run)
+
+    with Client(home=standing_fleet.settings.home) as client:
+        jobs = client.run(run.uid).jobs()
+
+    assert len({job["worker"] for job in jobs}) == 2
+    assert {job["stream"] for job in jobs} > {"train"}
+    assert_in_order(jobs)
+
+
+def assert_in_order(jobs: Table) -> None:
+    """Check that each time of an attempt comes after the one before."""
+    slack = timedelta(milliseconds=50)  # the orchestrator's estimate of Redis's clock
+    for job in jobs:
+        assert job["sent_at"] <= job["started_at"] <= job["ended_at"]
+        assert job["ended_at"] <= job["counted_at"] + slack
 
 
 def test_training_again_gives_the_same_bits(client: Client, runs: list[Run]) -> None:

@@ -1,5 +1,6 @@
 """Attempts without a result are counted with their reason."""
 
+import math
 from typing import Any
 
 import pytest
@@ -55,6 +56,9 @@ def test_late_results_are_counted_by_shard_at_the_next_close(
     assert bench.counted() == {("late", "closed"): 1}
     (row,) = bench.rows()
     assert (row.stream, row.step, row.shard, row.worker) == ("train", 7, 2, "slow:1")
+    assert row.sent_us == bench.jobs[2].sent_us
+    assert 0 <= row.queue_wait_s < 60 and 0 <= row.compute_s < 60
+    assert math.isnan(row.round_trip_s)  # a worker dropped it
 
 
 def test_attempts_that_a_new_epoch_gives_up_are_counted(
@@ -70,3 +74,5 @@ def test_attempts_that_a_new_epoch_gives_up_are_counted(
     assert bench.step.book.unsent == [1, 2, 3]
 
     assert bench.counted() == {("lost", "epoch"): 3}
+    assert {row.sent_us for row in bench.rows()} == {bench.jobs[1].sent_us}
+    assert all(0 < row.round_trip_s < 60 for row in bench.rows())
