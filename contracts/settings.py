@@ -73,6 +73,10 @@ class Settings:
             workers read it.
         track: METAFLEET_TRACK; the trackers to which runs are sent while they are executed,
             separated by commas: "tensorboard:FOLDER". Only the orchestrator reads it.
+        dashboard_password: METAFLEET_DASHBOARD_PASSWORD; the password of `metafleet dashboard`.
+            Without one, the dashboard is read-only and only this machine can reach it.
+        dashboard_hosts: METAFLEET_DASHBOARD_HOSTS; further host names under which browsers may
+            reach the dashboard, separated by commas, such as the name of a proxy.
         host_cache_dir: METAFLEET_HOST_CACHE_DIR; the folder in memory through which processes of
             one host exchange tensors, "/dev/shm/metafleet-UID" by default.
     """
@@ -95,6 +99,8 @@ class Settings:
     direct_cert_key: str = ""
     direct_ca: str = ""
     track: tuple[str, ...] = ()
+    dashboard_password: str = field(default="", repr=False)
+    dashboard_hosts: tuple[str, ...] = ()
 
     @property
     def runs_dir(self) -> Path:
@@ -154,6 +160,8 @@ class Settings:
             direct_cert_key=env.get("METAFLEET_DIRECT_CERT_KEY", ""),
             direct_ca=env.get("METAFLEET_DIRECT_CA", ""),
             track=tuple(map(_target, _listed(env.get("METAFLEET_TRACK", "")))),
+            dashboard_password=env.get("METAFLEET_DASHBOARD_PASSWORD", ""),
+            dashboard_hosts=_listed(env.get("METAFLEET_DASHBOARD_HOSTS", "")),
             fetch_weights=fetch_weights,
             received_days=_days(env, "METAFLEET_RECEIVED_DAYS", RECEIVED_DAYS),
             allows_chaos=env.get("METAFLEET_CHAOS") == "1",
@@ -164,7 +172,7 @@ class Settings:
 def child_environment(settings: Settings) -> dict[str, str]:
     """Return the environment for a worker process: this process's environment and these settings.
 
-    The database URL is left out, because workers must not have database credentials.
+    The database URL and the dashboard's password are left out, because workers must not have them.
     """
     wanted = {
         "METAFLEET_HOME": str(settings.home),
@@ -181,7 +189,8 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "METAFLEET_RECEIVED_DAYS": str(settings.received_days),
     }
     inherited = {name: value for name, value in os.environ.items() if name not in wanted}
-    inherited.pop("METAFLEET_DATABASE_URL", None)
+    for secret in ("METAFLEET_DATABASE_URL", "METAFLEET_DASHBOARD_PASSWORD"):
+        inherited.pop(secret, None)
     return inherited | {name: value for name, value in wanted.items() if value}
 
 

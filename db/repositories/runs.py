@@ -134,6 +134,12 @@ class RunRepository:
             query = query.where(RUNS.c.archived == archived)
         return read(self._session, RunRecord, query)
 
+    def count_by_status(self, *, archived: bool = False) -> dict[str, int]:
+        """Return status -> number of runs; a status without runs is left out."""
+        query = select(RUNS.c.status, func.count()).where(RUNS.c.archived == archived)
+        rows = self._session.execute(query.group_by(RUNS.c.status))
+        return {status.value: count for status, count in rows}
+
     def list_attached(self) -> tuple[RunRecord, ...]:
         """Return the open runs that a process created or executes itself, without a server."""
         open_ = (RunStatus.CREATED, RunStatus.RUNNING)

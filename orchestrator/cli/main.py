@@ -40,6 +40,9 @@ _COMMANDS = {
     "runs": LazyCommand(
         "metafleet.orchestrator.cli.runs:runs", "Find, show, watch, clone and delete runs."
     ),
+    "dashboard": LazyCommand(
+        "metafleet.orchestrator.cli.dashboard:dashboard", "Show runs as web pages."
+    ),
     "evaluate": LazyCommand(
         "metafleet.orchestrator.cli.evaluate:evaluate", "Evaluate a trained run."
     ),

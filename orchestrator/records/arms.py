@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from metafleet.db.records import RunStatus
+from metafleet.db.records import RunRecord, RunStatus
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.records.entry import Entry
@@ -79,10 +79,15 @@ def _group(session: Connection, name: str) -> Group:
     run = RunRepository(session).get(name)
     if name != run.name or name in (str(run.id), run.uid):
         return Group(tuple(with_results(session, [run])))
+    return group_of(session, run)
+
+
+def group_of(session: Connection, run: RunRecord) -> Group:
+    """Return the runs with the name of ``run`` that differ from it only in the seed."""
     others = RunRepository(session).list(limit=None, archived=None, experiment=run.experiment)
-    entries = with_results(session, [other for other in others if other.name == name])
-    groups = group_runs(entries)
-    return next(group for group in groups if run in (entry.run for entry in group.entries))
+    groups = group_runs(Entry(other) for other in others if other.name == run.name)
+    found = next(group for group in groups if run.id in (entry.run.id for entry in group.entries))
+    return Group(tuple(with_results(session, [entry.run for entry in found.entries])))
 
 
 def _matching(session: Connection, text: str) -> Group:

@@ -1,0 +1,50 @@
+"""`metafleet dashboard`: show runs in a browser."""
+
+from pathlib import Path
+
+import click
+
+from metafleet.errors import ConfigError
+from metafleet.orchestrator.cli.context import load_settings, open_database
+from metafleet.orchestrator.reporting.output import notify
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8050,
+    show_default=True,
+    help="Port to listen at; 0 for a free one.",
+)
+@click.option(
+    "--cert", type=click.Path(path_type=Path), help="PEM file of a certificate, to serve HTTPS."
+)
+@click.option(
+    "--cert-key",
+    type=click.Path(path_type=Path),
+    help="PEM file of the certificate's private key, if it is a separate file.",
+)
+def dashboard(host: str, port: int, cert: Path | None, cert_key: Path | None) -> None:
+    """Show runs as web pages until Ctrl-C. Without a password, pages only read.
+
+    METAFLEET_DASHBOARD_PASSWORD sets a password: pages then need a sign-in, and can also cancel,
+    resume, tag and annotate runs. If other machines can reach the address, a password is required.
+
+    \b
+    metafleet dashboard
+    METAFLEET_DASHBOARD_PASSWORD=... metafleet dashboard --host 0.0.0.0
+    """
+    # imported here, where the error can say which extra is missing
+    try:
+        from metafleet.orchestrator.dashboard.app import serve_dashboard  # noqa: PLC0415
+        from metafleet.orchestrator.dashboard.serving import Address  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the dashboard needs the package {error.name!r}; "
+            "run pip install 'metafleet[dashboard]'"
+        ) from error
+    settings = load_settings()
+    with open_database(settings) as database:
+        serve_dashboard(database, settings, Address(host, port, cert, cert_key), notify)

@@ -1,0 +1,135 @@
+"""The web application: its pages, its events, and what it answers when something fails."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.errors import (
+    ConfigError,
+    DatabaseUnavailableError,
+    MetafleetError,
+    RunNotFoundError,
+)
+from metafleet.orchestrator.dashboard import actions, sign_in
+from metafleet.orchestrator.dashboard.access import Access
+from metafleet.orchestrator.dashboard.fleet import FleetWatch
+from metafleet.orchestrator.dashboard.guard import Guard, HostNames, is_local_host
+from metafleet.orchestrator.dashboard.hub import Hub
+from metafleet.orchestrator.dashboard.pages import run, run_charts, runs
+from metafleet.orchestrator.dashboard.rendering import FOLDER
+from metafleet.orchestrator.dashboard.serving import Address, DashboardServer, listen
+from metafleet.orchestrator.dashboard.site import Site, site_of
+
+NAVIGATION: Final = (("Runs", "/"),)
+"""Label and address of each page in the navigation."""
+
+_LEAST_COMPRESSED_BYTES: Final = 1024
+_STATUS: Final[tuple[tuple[type[MetafleetError], int], ...]] = (
+    (RunNotFoundError, 404),
+    (ConfigError, 400),
+    (DatabaseUnavailableError, 503),
+    (MetafleetError, 500),
+)
+
+
+def make_site(database: Database, settings: Settings, *, password: str = "") -> Site:
+    """Return the site over an open database."""
+    return Site(
+        database=database,
+        settings=settings,
+        access=Access(password),
+        fleet=FleetWatch(settings),
+        hub=Hub(database),
+        navigation=NAVIGATION,
+    )
+
+
+def serve_dashboard(
+    database: Database,
+    settings: Settings,
+    address: Address,
+    notify: Callable[[str], None],
+) -> None:
+    """Serve until a signal arrives.
+
+    Raises:
+        ConfigError: other machines could reach the address and there is no password, the address
+            cannot be used, or the certificate cannot be read.
+    """
+    if not is_local_host(address.host) and not settings.dashboard_password:
+        raise ConfigError(
+            f"--host {address.host} lets other machines reach the dashboard, which has no "
+            "password; set METAFLEET_DASHBOARD_PASSWORD, or leave out --host"
+        )
+    site = make_site(database, settings, password=settings.dashboard_password)
+    app = make_app(site, HostNames.of(address.host, settings.dashboard_hosts))
+    tls = address.tls_options()
+    with listen(address.host, address.port) as listener:
+        notify(f"dashboard: {address.url(listener.getsockname()[1])}; Ctrl-C ends it")
+        DashboardServer(app, site.hub, **tls).run(sockets=[listener])
+
+
+def make_app(site: Site, hosts: HostNames) -> Starlette:
+    """Return the application of a site, which answers to some host names."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        site.fleet.start()
+        site.hub.start()
+        yield
+        site.hub.close()
+        site.fleet.close()
+
+    routes: list[BaseRoute] = [
+        *runs.ROUTES,
+        *run_charts.ROUTES,
+        *run.ROUTES,
+        *actions.ROUTES,
+        *sign_in.ROUTES,
+        Route("/events", _events),
+        Mount("/static", StaticFiles(directory=FOLDER / "static")),
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(Guard, hosts=hosts, access=site.access),
+            Middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED_BYTES),
+        ],
+        exception_handlers={MetafleetError: _failed, HTTPException: _not_served},
+        lifespan=lifespan,
+    )
+    app.state.site = site
+    return app
+
+
+async def _events(request: Request) -> Response:
+    stream = site_of(request).hub.stream()
+    return StreamingResponse(stream, media_type="text/event-stream")
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    status = next(code for kind, code in _STATUS if isinstance(error, kind))
+    return _answer(request, str(error), status)
+
+
+def _not_served(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text = "there is no such page" if error.status_code == 404 else str(error.detail)
+    return _answer(request, text, error.status_code)
+
+
+def _answer(request: Request, text: str, status: int, **values: Any) -> Response:
+    if request.url.path.endswith(".json"):
+        return PlainTextResponse(f"{text}\n", status)
+    return site_of(request).page(request, "failed.html", status=status, text=text, **values)
