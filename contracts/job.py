@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from metafleet.errors import NotFiniteError, ProtocolMismatchError, SchemaError
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 INNER_LOOP = "metafleet.inner_loop"
 """Name of the only Celery task."""
 
@@ -87,6 +87,7 @@ class InnerLoopJob(_Message):
         lease_ms: milliseconds until a lease ends if it is not renewed.
         deadline_s: maximum seconds for the job; its lease is not renewed after that.
         sent_us: when the job was sent, in microseconds of Redis's clock.
+        keeps_log: whether the worker keeps the attempt's log lines even if its result counts.
     """
 
     run: Name
@@ -114,6 +115,7 @@ class InnerLoopJob(_Message):
     lease_ms: Annotated[int, Field(ge=100)]
     deadline_s: Annotated[float, Field(gt=0)]
     sent_us: Count
+    keeps_log: bool
 
     @property
     def label(self) -> str:

@@ -64,6 +64,11 @@ class RunKeys:
         """Hash of attempts dropped or finished late: attempt, outcome and reason -> worker."""
         return f"{self._root}:dropped"
 
+    @property
+    def logs(self) -> str:
+        """Hash attempt -> its log lines, until the orchestrator takes them."""
+        return f"{self._root}:logs"
+
     def plan(self, digest: str) -> str:
         """Return the key of the blob that describes the run's work."""
         return f"{self._root}:plan:{digest}"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
+from metafleet.contracts.attempt_logs import MOST_LOGS, AttemptLog, pack_log, parse_logs
 from metafleet.contracts.connections import Client
 from metafleet.contracts.discarded_attempts import MOST_DISCARDED, DiscardedAttempt, parse_discarded
 from metafleet.contracts.job import InnerLoopJob
@@ -122,6 +123,12 @@ class RunLedger:
             self._take_discarded(keys=[self._keys.epoch, self._keys.discarded], args=[epoch])
         )
 
+    def take_logs(self, epoch: int) -> tuple[AttemptLog, ...]:
+        """Return and delete the log lines that workers kept of their attempts."""
+        return parse_logs(
+            self._take_discarded(keys=[self._keys.epoch, self._keys.logs], args=[epoch])
+        )
+
 
 class JobLedger:
     """The worker's side, for one attempt of one shard. Thread-safe."""
@@ -133,6 +140,7 @@ class JobLedger:
         self._epoch, self._closed = run.epoch, run.closed(job.stream, epoch=job.epoch)
         self._started, self._done, self._replies = step.started, step.done, step.replies
         self._lease, self._discarded = step.lease(job.shard, job.attempt), run.discarded
+        self._client, self._logs = client, run.logs
         attempt = f"{job.stream}:{job.epoch}:{job.step}:{job.shard}:{job.attempt}"
         self._attempt, self._worker = attempt, nonce.partition("/")[0]
         self._started_us = 0
@@ -205,6 +213,15 @@ class JobLedger:
             args=[job.epoch, job.step, job.shard, result, STEP_TTL_MS, *self._note_args],
         )
         return cast(CommitStatus, _text(status))
+
+    def keep_log(self, text: str) -> None:
+        """Keep the attempt's log lines for the orchestrator, in place of those kept before."""
+        script, packed = lua_script("keep_log", MOST_LOGS=MOST_LOGS), pack_log(self._worker, text)
+        self._client.eval(script, 1, self._logs, self._attempt, packed, STEP_TTL_MS)
+
+    def drop_log(self) -> None:
+        """Drop the attempt's kept log lines."""
+        self._client.hdel(self._logs, self._attempt)
 
     def note_stopped(self) -> None:
         """Record that the attempt was stopped because it is no longer wanted."""

@@ -21,8 +21,13 @@ _IN_STACK_FILE = ("broker_url", "blobs_url", "signing_key")
 DEVICES = ("auto", "cpu", "cuda")
 FETCHING = ("prepare", "always", "never")
 """When weights of pretrained encoders may be downloaded."""
+ATTEMPT_LOGS = ("failed", "all")
+"""Attempts whose log lines are kept in the database."""
+LOG_FORMATS = ("text", "json")
 RECEIVED_DAYS: Final = 14
 _MOST_DAYS: Final = 36500
+_SECRET_NAME: Final = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIALS|_KEY|_AUTH)\Z")
+"""How the name of an environment variable ends that holds a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,11 @@ class Settings:
             Without one, the dashboard is read-only and only this machine can reach it.
         dashboard_hosts: METAFLEET_DASHBOARD_HOSTS; further host names under which browsers may
             reach the dashboard, separated by commas, such as the name of a proxy.
+        log_format: METAFLEET_LOG; form of log lines: "text" (the default) or "json", with one JSON
+            object a line.
+        attempt_logs: METAFLEET_ATTEMPT_LOGS; the attempts whose log lines are kept in the database
+            for `metafleet runs log`: "failed" (the default) for attempts whose result did not
+            count, or "all". Only the orchestrator reads it.
         host_cache_dir: METAFLEET_HOST_CACHE_DIR; the folder in memory through which processes of
             one host exchange tensors, "/dev/shm/metafleet-UID" by default.
     """
@@ -101,6 +111,8 @@ class Settings:
     track: tuple[str, ...] = ()
     dashboard_password: str = field(default="", repr=False)
     dashboard_hosts: tuple[str, ...] = ()
+    log_format: str = LOG_FORMATS[0]
+    attempt_logs: str = ATTEMPT_LOGS[0]
 
     @property
     def runs_dir(self) -> Path:
@@ -136,15 +148,7 @@ class Settings:
         if env.get("METAFLEET_BROKER_URL"):
             stack = {}  # another server's blobs and key would not fit this broker
         broker_url = env.get("METAFLEET_BROKER_URL") or stack.get("broker_url")
-        device = env.get("METAFLEET_DEVICE") or "auto"
-        if device not in DEVICES:
-            raise ConfigError(f"METAFLEET_DEVICE={device!r}; expected one of {', '.join(DEVICES)}")
         packages = env.get("METAFLEET_ALLOWED_PACKAGES", "")
-        fetch_weights = env.get("METAFLEET_FETCH_WEIGHTS") or FETCHING[0]
-        if fetch_weights not in FETCHING:
-            raise ConfigError(
-                f"METAFLEET_FETCH_WEIGHTS={fetch_weights!r}; expected one of {', '.join(FETCHING)}"
-            )
         return cls(
             home=home,
             database_url=env.get("METAFLEET_DATABASE_URL") or f"sqlite:///{home}/metafleet.db",
@@ -152,7 +156,7 @@ class Settings:
             blobs_url=env.get("METAFLEET_BLOBS_URL") or stack.get("blobs_url") or broker_url,
             data_dir=_folder(env, "METAFLEET_DATA_DIR", home / "data"),
             signing_key=env.get("METAFLEET_SIGNING_KEY") or stack.get("signing_key", ""),
-            device=device,
+            device=_choice(env, "METAFLEET_DEVICE", DEVICES),
             allowed_packages=_listed(packages),
             heartbeat_dir=_folder(env, "METAFLEET_HEARTBEAT_DIR", home / "heartbeats"),
             direct_address=env.get("METAFLEET_DIRECT_ADDRESS", ""),
@@ -162,7 +166,9 @@ class Settings:
             track=tuple(map(_target, _listed(env.get("METAFLEET_TRACK", "")))),
             dashboard_password=env.get("METAFLEET_DASHBOARD_PASSWORD", ""),
             dashboard_hosts=_listed(env.get("METAFLEET_DASHBOARD_HOSTS", "")),
-            fetch_weights=fetch_weights,
+            fetch_weights=_choice(env, "METAFLEET_FETCH_WEIGHTS", FETCHING),
+            log_format=_choice(env, "METAFLEET_LOG", LOG_FORMATS),
+            attempt_logs=_choice(env, "METAFLEET_ATTEMPT_LOGS", ATTEMPT_LOGS),
             received_days=_days(env, "METAFLEET_RECEIVED_DAYS", RECEIVED_DAYS),
             allows_chaos=env.get("METAFLEET_CHAOS") == "1",
             host_cache_dir=_folder(env, "METAFLEET_HOST_CACHE_DIR", _memory_folder()),
@@ -187,6 +193,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "METAFLEET_DIRECT_CA": settings.direct_ca,
         "METAFLEET_FETCH_WEIGHTS": settings.fetch_weights,
         "METAFLEET_RECEIVED_DAYS": str(settings.received_days),
+        "METAFLEET_LOG": settings.log_format,
     }
     inherited = {name: value for name, value in os.environ.items() if name not in wanted}
     for secret in ("METAFLEET_DATABASE_URL", "METAFLEET_DASHBOARD_PASSWORD"):
@@ -202,8 +209,14 @@ def orchestrator_environment(settings: Settings) -> dict[str, str]:
         "METAFLEET_DIRECT_CERT": settings.direct_cert,
         "METAFLEET_DIRECT_CERT_KEY": settings.direct_cert_key,
         "METAFLEET_TRACK": ",".join(settings.track),
+        "METAFLEET_ATTEMPT_LOGS": settings.attempt_logs,
     }
     return child_environment(settings) | {name: value for name, value in own.items() if value}
+
+
+def secret_variables() -> tuple[str, ...]:
+    """Return the values of environment variables whose names say that they are secret."""
+    return tuple(value for name, value in os.environ.items() if _SECRET_NAME.search(name))
 
 
 def make_folder(path: Path, what: str) -> None:
@@ -244,6 +257,14 @@ def _folder(env: Mapping[str, str], name: str, default: str | Path) -> Path:
         raise ConfigError(
             f"{name}={str(folder)!r}: there is no such home directory; write the path out"
         ) from error
+
+
+def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    """Return the value of a variable, or the first choice if it is not set."""
+    value = env.get(name) or choices[0]
+    if value not in choices:
+        raise ConfigError(f"{name}={value!r}; expected one of {', '.join(choices)}")
+    return value
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -131,6 +131,23 @@ class Reals(TypeDecorator[tuple[float, ...]]):
         return tuple(_little_endian(numbers))
 
 
+class CompressedText(TypeDecorator[str]):
+    """Text of any length, stored as UTF-8 that zlib has compressed."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
+        """Compress the text."""
+        if value is None:
+            return None
+        return zlib.compress(value.encode(errors="backslashreplace"))
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
+        """Decompress the text."""
+        return None if value is None else zlib.decompress(value).decode()
+
+
 def _little_endian(values: Iterable[float]) -> "array[float]":
     """Return numbers in the byte order of the stored form, or back in that of this machine."""
     numbers = array("d", values)

@@ -56,6 +56,7 @@ def make_job(**changes: Any) -> InnerLoopJob:
         "lease_ms": 3000,
         "deadline_s": 300.0,
         "sent_us": 1_700_000_000_000_000,
+        "keeps_log": False,
     }
     return InnerLoopJob(**{**fields, **changes})
 

@@ -25,6 +25,8 @@ from metafleet.contracts.host_cache import HostCache
 from metafleet.contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_job
 from metafleet.contracts.keys import RunKeys
 from metafleet.contracts.ledger import JobLedger
+from metafleet.contracts.logs import job_context
+from metafleet.contracts.redaction import Redactor
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.signing import sign, verify
 from metafleet.encoders.runtime import compute_on
@@ -43,6 +45,7 @@ from metafleet.params import MetaState, Params, flatten_state
 from metafleet.reduction import TreeReducer
 from metafleet.workers.caches import StateCache, WorkloadCache
 from metafleet.workers.item_encoder import ItemEncoder
+from metafleet.workers.job_log import JobLog, KeptLog
 from metafleet.workers.lease import LeaseKeeper
 from metafleet.workers.received_data import ReceivedData
 from metafleet.workers.watchdog import watch
@@ -99,6 +102,8 @@ class InnerLoopRunner:
         self._states = StateCache(self._blobs, self._host_cache, self._direct)
         self._encoder = ItemEncoder(self._client, allowed_packages=settings.allowed_packages)
         self._leases = LeaseKeeper()
+        self._redact = Redactor.of(settings)
+        self._log = JobLog(self._redact)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._device = describe_device(device)
         self._torch_device, self._fingerprint = device, fingerprint_text(device)
@@ -116,28 +121,45 @@ class InnerLoopRunner:
         """
         job = parse_job(wire)
         verify(job, self._key)
+        with job_context(job), self._log.recording():
+            return self._run(job)
+
+    def _run(self, job: InnerLoopJob) -> str:
         ledger = JobLedger(self._client, job, nonce=f"{self._worker}/{uuid.uuid4().hex}")
         status, queue_wait_s = self._persist(ledger.start)
         if status != "ok":
-            log.info("%s dropped: %s", job.label, status)
+            log.info("dropped: %s", status)
             return f"dropped: {status}"
+        if job.keeps_log:
+            log.info("began a job of %d episodes after %.3f s", job.n_episodes, queue_wait_s)
+        kept = KeptLog(self._log, ledger, self._url)
         started_s = time.monotonic()
-        with self._leases.keep(ledger, job) as lease, cancellable(lambda: lease.is_unwanted):
+        with (
+            self._leases.keep(ledger, job, kept.save_new) as lease,
+            cancellable(lambda: lease.is_unwanted),
+        ):
             try:
                 with watch(job):
                     result = self._compute(job, queue_wait_s)
             except StaleError:
-                log.info("%s stopped: another attempt was first", job.label)
+                log.info("stopped: another attempt was first")
                 with contextlib.suppress(BrokerUnavailableError), redis_errors(self._url):
                     ledger.note_stopped()  # try once: the note is not worth waiting for
+                kept.save()
                 return "stopped: not wanted any more"
             compute_s = time.monotonic() - started_s
             result = sign(result.model_copy(update={"compute_s": compute_s}), self._key)
+            if job.keeps_log or result.status != "ok":
+                kept.save()  # first, because the orchestrator may take it with the result
             committed = self._persist(lambda: ledger.commit(result.model_dump_json()))
         if committed != "ok" and result.blob_bytes:
             self._exchange(job).delete(result.blob(_blob_key(job)))
         outcome = result.status if committed == "ok" else f"late: {committed}"
-        log.info("%s %s after %.3f s", job.label, outcome, compute_s)
+        log.info("%s after %.3f s", outcome, compute_s)
+        if committed != "ok":
+            kept.save()
+        elif result.status == "ok" and not job.keeps_log:
+            kept.drop()
         if result.status == "refused" or result.reason == AttemptReason.MISSING_DATA:
             time.sleep(_REFUSAL_PAUSE_S)
         return f"{outcome} {compute_s:.2f}s" + (f" {result.error}" if result.error else "")
@@ -175,12 +197,12 @@ class InnerLoopRunner:
         except NumericsError as error:  # every worker would get the same numbers
             update = {"status": "failed", "error": str(error), "reason": AttemptReason.NON_FINITE}
         except Exception as error:  # a lost blob, a bug, no memory: a retry may succeed
-            log.exception("%s failed", job.label)
+            log.exception("failed")
             text = f"{self._worker}: {type(error).__name__}: {error}"
             reason = error.reason if isinstance(error, ContractError) else AttemptReason.ERROR
             update = {"status": "failed", "error": text, "reason": reason, "is_retryable": True}
-        update["error"] = _sendable(str(update["error"]))
-        log.warning("%s %s: %s", job.label, update["status"], update["error"])
+        update["error"] = _sendable(self._redact(str(update["error"])))
+        log.warning("%s: %s", update["status"], update["error"])
         return result.model_copy(update=update)
 
     def _work(self, job: InnerLoopJob) -> dict[str, object]:

@@ -1,24 +1,34 @@
 """Renews an attempt's lease while its job runs, so that a dead worker is noticed in seconds."""
 
 import logging
+import sys
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import redis
 
 from metafleet.contracts.job import InnerLoopJob
 from metafleet.contracts.ledger import JobLedger
+from metafleet.contracts.logs import job_context
 
 log = logging.getLogger(__name__)
 
 
 class Lease:
-    """The lease of one attempt while its job runs."""
+    """The lease of one attempt while its job runs.
 
-    def __init__(self, ledger: JobLedger, job: InnerLoopJob) -> None:
-        self._ledger, self._job = ledger, job
+    Args:
+        ledger: the ledger of the attempt.
+        job: the job, which the current thread computes.
+        on_beat: called after each renewal, and when the deadline has passed.
+    """
+
+    def __init__(self, ledger: JobLedger, job: InnerLoopJob, on_beat: Callable[[], None]) -> None:
+        self._ledger, self._job, self._on_beat = ledger, job, on_beat
+        self._thread = threading.get_ident()
         self.interval_s = job.lease_ms / 1000 / 4
         self._deadline_s = time.monotonic() + job.deadline_s
         self.is_unwanted = False
@@ -28,15 +38,30 @@ class Lease:
 
     def renew(self) -> None:
         """Renew the lease unless the deadline has passed: a hung job must look dead."""
+        with job_context(self._job):
+            try:
+                self._renew()
+                self._on_beat()
+            except redis.RedisError as error:  # the next renewal may succeed
+                log.warning("cannot renew the lease: %s", error)
+
+    def _renew(self) -> None:
         if time.monotonic() > self._deadline_s:
-            log.error("%s passed its deadline of %.0f s", self._job.label, self._job.deadline_s)
+            log.error(
+                "passed its deadline of %.0f s; it is at:\n%s",
+                self._job.deadline_s,
+                _stack_of(self._thread),
+            )
             self.is_kept = False
             return
-        try:
-            self.is_unwanted = not self._ledger.renew()
-            self.is_kept = not self.is_unwanted
-        except redis.RedisError as error:  # the next renewal may succeed
-            log.warning("%s cannot renew its lease: %s", self._job.label, error)
+        self.is_unwanted = not self._ledger.renew()
+        self.is_kept = not self.is_unwanted
+
+
+def _stack_of(thread: int) -> str:
+    """Return the stack of a thread, innermost call last."""
+    frame = sys._current_frames().get(thread)
+    return "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "(it ended)"
 
 
 class LeaseKeeper:
@@ -52,12 +77,14 @@ class LeaseKeeper:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def keep(self, ledger: JobLedger, job: InnerLoopJob) -> Iterator[Lease]:
+    def keep(
+        self, ledger: JobLedger, job: InnerLoopJob, on_beat: Callable[[], None] = lambda: None
+    ) -> Iterator[Lease]:
         """Renew the lease of ``job`` until the block ends or the job's deadline passes."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
             self._thread.start()
-        self._held = lease = Lease(ledger, job)
+        self._held = lease = Lease(ledger, job, on_beat)
         self._has_work.set()
         try:
             yield lease

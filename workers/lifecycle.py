@@ -6,12 +6,14 @@ import socket
 from typing import Any, Final
 
 from celery import Celery, signals
+from celery.utils.log import get_multiprocessing_logger
 
 from metafleet.contracts.device import describe_device, prepare_process, resolve_device
 from metafleet.contracts.fingerprint import fingerprint_text
 from metafleet.contracts.host_cache import HostCache
 from metafleet.contracts.job import PROTOCOL_VERSION
 from metafleet.contracts.keys import queue_name, queue_of
+from metafleet.contracts.logs import make_formatter
 from metafleet.contracts.presence import WorkerInfo
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.version import code_version
@@ -42,6 +44,7 @@ class Lifecycle:
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.WARNING)
         self._app.steps["consumer"].update({TakeHints, SendEventsTogether})
+        signals.after_setup_logger.connect(self._format_logs, weak=False)
         signals.celeryd_after_setup.connect(self._choose_queues, weak=False)
         signals.worker_process_init.connect(self._prepare, weak=False)
         signals.worker_ready.connect(self._say_hello, weak=False)
@@ -53,6 +56,12 @@ class Lifecycle:
         every = {queue_name(queue_of(d), self._settings.signing_key) for d in ("cpu", "cuda")}
         if set(queues.consume_from) >= every:
             queues.select([queue_of(self._device)])
+
+    def _format_logs(self, logger: logging.Logger, **_: Any) -> None:
+        """Set our formatter on Celery's handlers. Each process of a pool does this too."""
+        formatter = make_formatter(self._settings, worker=f"{socket.gethostname()}:{os.getpid()}")
+        for handler in (*logger.handlers, *get_multiprocessing_logger().handlers):
+            handler.setFormatter(formatter)
 
     def _prepare(self, **_: Any) -> None:
         prepare_process(self._device)

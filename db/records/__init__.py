@@ -2,8 +2,10 @@
 
 from metafleet.db.records.attempts import (
     ATTEMPT_COUNTS,
+    ATTEMPT_LOGS,
     ATTEMPTS,
     AttemptCountRecord,
+    AttemptLogRecord,
     AttemptRecord,
     AttemptTotal,
 )
@@ -45,6 +47,7 @@ from metafleet.db.records.table import METADATA
 __all__ = [
     "ATTEMPTS",
     "ATTEMPT_COUNTS",
+    "ATTEMPT_LOGS",
     "CHECKPOINTS",
     "EPISODE_RESULTS",
     "EVALUATIONS",
@@ -59,6 +62,7 @@ __all__ = [
     "SERVERS",
     "TAG_LENGTH",
     "AttemptCountRecord",
+    "AttemptLogRecord",
     "AttemptRecord",
     "AttemptTotal",
     "CheckpointRecord",

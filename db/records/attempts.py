@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, String
 from metafleet.db.records.runs import utc_now
 from metafleet.db.records.steps import SPLIT_LENGTH
 from metafleet.db.records.table import table_of_run
-from metafleet.db.types import Line, Real
+from metafleet.db.types import CompressedText, Line, Real
 
 _OUTCOME_LENGTH: Final = 16
 _REASON_LENGTH: Final = 32
@@ -78,6 +78,31 @@ class AttemptCountRecord:
 
 ATTEMPT_COUNTS = table_of_run(
     "attempt_counts", AttemptCountRecord, key=("epoch", "stream", "outcome", "reason")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptLogRecord:
+    """The last lines that a worker logged during one attempt.
+
+    Attributes:
+        stream, step, epoch, shard, attempt, worker: as in ``AttemptRecord``.
+        text: the lines, without secrets and control characters.
+        created_at: as in ``AttemptRecord``.
+    """
+
+    stream: Annotated[str, String(SPLIT_LENGTH)]
+    step: int
+    epoch: int
+    shard: int
+    attempt: int
+    worker: Annotated[str, Line(255)]
+    text: Annotated[str, CompressedText]
+    created_at: datetime = field(default_factory=utc_now, compare=False)
+
+
+ATTEMPT_LOGS = table_of_run(
+    "attempt_logs", AttemptLogRecord, key=("stream", "step", "epoch", "shard", "attempt")
 )
 
 

@@ -2,7 +2,11 @@
 
 from typing import Any, Final
 
-from metafleet.db.repositories.attempts import AttemptCountRepository, AttemptRepository
+from metafleet.db.repositories.attempts import (
+    AttemptCountRepository,
+    AttemptLogRepository,
+    AttemptRepository,
+)
 from metafleet.db.repositories.checkpoints import CheckpointRepository
 from metafleet.db.repositories.episode_results import EpisodeResultsRepository
 from metafleet.db.repositories.evaluations import EvaluationRepository
@@ -20,6 +24,7 @@ RUN_ROWS: Final[tuple[type[RunRows[Any]], ...]] = (
     JobRepository,
     AttemptRepository,
     AttemptCountRepository,
+    AttemptLogRepository,
     EvaluationRepository,
     EpisodeResultsRepository,
     CheckpointRepository,
@@ -29,6 +34,7 @@ RUN_ROWS: Final[tuple[type[RunRows[Any]], ...]] = (
 __all__ = [
     "RUN_ROWS",
     "AttemptCountRepository",
+    "AttemptLogRepository",
     "AttemptRepository",
     "CheckpointRepository",
     "EpisodeResultsRepository",

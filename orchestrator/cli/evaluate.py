@@ -128,7 +128,7 @@ def evaluate(  # noqa: PLR0913 - options of one command
                 settings, record, split=split, overrides=overrides, notify=notify
             )
             check_uncertainty(work, question)
-        log_to(settings.home / "logs")
+        log_to(settings.home / "logs", settings)
         with private_files(), watching(has_steps=False) as observer:
             found = evaluate_run(
                 database,

@@ -30,7 +30,7 @@ def execute_watched(
     resume_flags: Sequence[str] = (),
 ) -> RunReport:
     """Start or resume a run; after Ctrl-C, leave it as its tenure says and tell how to continue."""
-    log_to(settings.home / "logs")
+    log_to(settings.home / "logs", settings)
     try:
         with private_files(), watching() as observer:
             return execute_run(database, settings, run.id, options=options, observer=observer)

@@ -5,9 +5,10 @@ from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from metafleet.contracts.settings import make_folder
+from metafleet.contracts.logs import make_formatter
+from metafleet.contracts.redaction import Redactor
+from metafleet.contracts.settings import Settings, make_folder
 
-_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 _MAX_BYTES = 5_000_000
 
 
@@ -23,12 +24,16 @@ class _PatientFileHandler(RotatingFileHandler):
 class _OneLineFormatter(logging.Formatter):
     """Formats records without tracebacks, which go to the file only."""
 
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__()
+        self._redact = redact
+
     def format(self, record: logging.LogRecord) -> str:
         """Write the level and the message."""
-        return f"{record.levelname.lower()}: {record.getMessage()}"
+        return self._redact(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
-def log_to(folder: Path) -> None:
+def log_to(folder: Path, settings: Settings) -> None:
     """Write the process's log to ``folder/orchestrator.log``; also show errors on the terminal.
 
     Raises:
@@ -39,8 +44,8 @@ def log_to(folder: Path) -> None:
     file = _PatientFileHandler(
         folder / "orchestrator.log", maxBytes=_MAX_BYTES, backupCount=2, delay=True
     )
-    file.setFormatter(logging.Formatter(_FORMAT))
+    file.setFormatter(make_formatter(settings))
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.ERROR)
-    terminal.setFormatter(_OneLineFormatter())
+    terminal.setFormatter(_OneLineFormatter(Redactor.of(settings)))
     logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)

@@ -12,6 +12,7 @@ from types import FrameType
 import click
 
 from metafleet.contracts.private_files import private_files
+from metafleet.contracts.redaction import Redactor
 from metafleet.contracts.settings import Settings
 from metafleet.errors import MetafleetError
 from metafleet.orchestrator.cli.environment import refusal
@@ -160,9 +161,10 @@ def _crashed(error: Exception) -> int:
 def _write_crash_log(error: Exception) -> str:
     report = "".join(traceback.format_exception(error))
     try:
-        folder = Settings.load().home
+        settings = Settings.load()
+        folder, report = settings.home, Redactor.of(settings)(report)
     except MetafleetError:
-        folder = Path.cwd()
+        folder, report = Path.cwd(), Redactor()(report)
     path = folder / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     try:
         with private_files():

@@ -18,6 +18,9 @@ _COMMANDS = {
     "attach": LazyCommand(
         "metafleet.orchestrator.cli.attach:attach", "Watch a run that another process executes."
     ),
+    "log": LazyCommand(
+        "metafleet.orchestrator.cli.runs_log:log_of_run", "Show why attempts of a run failed."
+    ),
     "cancel": LazyCommand("metafleet.orchestrator.cli.cancel:cancel", "Stop a run on any host."),
     "resume": LazyCommand(
         "metafleet.orchestrator.cli.resume:resume", "Continue a run, with the same bits."

@@ -1,14 +1,16 @@
 """Counts the outcomes of all attempts, and keeps samples of those that did not count."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
+from metafleet.contracts.attempt_logs import AttemptLog
 from metafleet.contracts.attempt_outcomes import AttemptOutcome
 from metafleet.contracts.discarded_attempts import DiscardedAttempt
 from metafleet.contracts.job import ShardResult
-from metafleet.db.records import AttemptCountRecord, AttemptRecord
+from metafleet.db.records import AttemptCountRecord, AttemptLogRecord, AttemptRecord
 from metafleet.orchestrator.engine.sending import Sending
 
 MOST_OF_A_STEP: Final = 100
@@ -17,7 +19,8 @@ MOST_OF_A_STEP: Final = 100
 MOST_OF_A_RUN: Final = 10_000
 """The same for one execution of a run: a permanent fault must not fill the database."""
 
-Sink = Callable[[Sequence[AttemptRecord], Sequence[AttemptCountRecord]], None]
+AttemptRow = AttemptRecord | AttemptLogRecord
+Sink = Callable[[Sequence[AttemptRow], Sequence[AttemptCountRecord]], None]
 
 
 class AttemptCounts:
@@ -28,10 +31,16 @@ class AttemptCounts:
 
     Args:
         sink: receives new rows and all changed counters when a step closes.
+        keeps_all_logs: whether workers also keep the log lines of attempts that count.
     """
 
-    def __init__(self, sink: Sink = lambda _attempts, _counts: None) -> None:
+    def __init__(
+        self, sink: Sink = lambda _attempts, _counts: None, *, keeps_all_logs: bool = False
+    ) -> None:
         self._sink = sink
+        self.keeps_all_logs = keeps_all_logs
+        self._logs: list[AttemptLogRecord] = []
+        self._left_logs = math.inf if keeps_all_logs else MOST_OF_A_RUN
         self._counts: Counter[tuple[int, str, str, str]] = Counter()
         self._changed: set[tuple[int, str, str, str]] = set()
         self._rows: list[AttemptRecord] = []
@@ -50,6 +59,27 @@ class AttemptCounts:
         self.count(attempt.epoch, attempt.stream, AttemptOutcome(attempt.outcome), attempt.reason)
         if len(self._rows) < min(MOST_OF_A_STEP, self._left_of_run):
             self._rows.append(attempt)
+
+    @property
+    def expects_logs(self) -> bool:
+        """Whether workers may have kept log lines since the last flush."""
+        return self.keeps_all_logs or bool(self._rows)
+
+    def note_logs(self, logs: Iterable[AttemptLog]) -> None:
+        """Keep the rows of attempts' log lines within the limit."""
+        for each in logs:
+            if len(self._logs) < self._left_logs:
+                self._logs.append(
+                    AttemptLogRecord(
+                        stream=each.stream,
+                        step=each.step,
+                        epoch=each.epoch,
+                        shard=each.shard,
+                        attempt=each.attempt + 1,
+                        worker=each.worker,
+                        text=each.text,
+                    )
+                )
 
     def note_discarded(self, found: Iterable[DiscardedAttempt], *, epoch: int) -> None:
         """Count attempts that workers dropped; ``epoch`` is for those without one in the ledger."""
@@ -79,11 +109,12 @@ class AttemptCounts:
         Raises:
             FencedError, DatabaseError: the sink raised this error and does not accept the rows.
         """
-        rows, changed = self._rows, sorted(self._changed)
-        self._rows, self._changed = [], set()
+        rows, logs, changed = self._rows, self._logs, sorted(self._changed)
+        self._rows, self._logs, self._changed = [], [], set()
         self._left_of_run -= len(rows)
-        if rows or changed:
-            self._sink(rows, [self._record_of(key) for key in changed])
+        self._left_logs -= len(logs)
+        if rows or logs or changed:
+            self._sink([*rows, *logs], [self._record_of(key) for key in changed])
 
     def _record_of(self, key: tuple[int, str, str, str]) -> AttemptCountRecord:
         epoch, stream, outcome, reason = key

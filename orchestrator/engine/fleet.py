@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from structlog.contextvars import bound_contextvars
+
 from metafleet.contracts.attempt_outcomes import AttemptReason
 from metafleet.contracts.connections import connect, require_broker_url
 from metafleet.contracts.job import BlobRef, ShardResult
@@ -82,7 +84,10 @@ class FleetDispatcher:
         sink: Sink | None = None,
     ) -> None:
         self._check = check
-        self._attempt_counts = AttemptCounts(sink) if sink is not None else AttemptCounts()
+        self._attempt_counts = AttemptCounts(
+            sink or (lambda _attempts, _counts: None),
+            keeps_all_logs=settings.attempt_logs == "all",
+        )
         self._url = require_broker_url(settings)
         self._options, self._notify = options, notify
         self._key = settings.signing_key
@@ -244,6 +249,7 @@ class FleetDispatcher:
         with self._retry.leaving("the notes of dropped attempts"):
             dropped = self._owner.ledger.take_discarded(self._owner.epoch)
             self._attempt_counts.note_discarded(dropped, epoch=self._owner.epoch)
+        self._take_logs()
         self._attempt_counts.flush()
 
     def close(self) -> None:
@@ -321,7 +327,8 @@ class FleetDispatcher:
     def _take_in(self) -> None:
         wait_s = max(0.01, self._review_at_s - time.monotonic())
         for step, result in wait_for_results(self._client, self._unsettled(), wait_s):
-            with step.keeping_failure():
+            attempt = {"shard": result.shard, "attempt": result.attempt + 1}
+            with step.keeping_failure(), bound_contextvars(worker=result.worker, **attempt):
                 self._take(step, result)
 
     def _find_fault(self, step: OpenStep, result: ShardResult) -> str:
@@ -394,7 +401,14 @@ class FleetDispatcher:
         self._record_attempts()
         return status
 
+    def _take_logs(self) -> None:
+        if self._attempt_counts.expects_logs:
+            with self._retry.leaving("the logs of attempts"):
+                logs = self._owner.ledger.take_logs(self._owner.epoch)
+                self._attempt_counts.note_logs(logs)
+
     def _record_attempts(self) -> None:
+        self._take_logs()
         try:
             self._attempt_counts.flush()
         except MetafleetError as error:  # writing the step's own row will raise the error again

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
+from structlog.contextvars import bound_contextvars
+
 from metafleet.contracts.attempt_outcomes import AttemptOutcome, AttemptReason
 from metafleet.contracts.codec import WireDtype
 from metafleet.contracts.connections import Client
@@ -141,7 +143,8 @@ class OpenStep:
     def keeping_failure(self) -> Iterator[None]:
         """Keep this step's error for the caller that waits for it, so that other steps go on."""
         try:
-            yield
+            with bound_contextvars(stream=self.request.stream, step=self.request.step):
+                yield
         except (NumericsError, BlobMissingError, FleetError) as error:
             self.failure = error
 
@@ -174,6 +177,7 @@ class OpenStep:
         area: str = "",
         direct: str = "",
         via_store: bool = False,
+        keeps_log: bool = False,
     ) -> list[InnerLoopJob]:
         """Open a new attempt of each shard in ``placed`` (shard -> queue) and return its job."""
         sent_us = self._clock.now_us()  # may ask Redis and fail, so do it before counting
@@ -206,6 +210,7 @@ class OpenStep:
                 lease_ms=JOB_LEASE_MS,
                 deadline_s=deadline_s,
                 sent_us=sent_us,
+                keeps_log=keeps_log,
             )
             for index, queue in placed.items()
         ]

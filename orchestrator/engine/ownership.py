@@ -12,6 +12,7 @@ from metafleet.contracts.connections import Client, connect, redis_errors
 from metafleet.contracts.foreign import drop_foreign
 from metafleet.contracts.keys import QUEUES_STARTED, WORKERS_INFO, WORKERS_SEEN, RunKeys, queue_list
 from metafleet.contracts.ledger import Claim, RunLedger
+from metafleet.contracts.logs import in_this_context
 from metafleet.contracts.presence import WorkerInfo
 from metafleet.errors import (
     BrokerUnavailableError,
@@ -75,7 +76,8 @@ class Ownership:
         self._is_lost = False
         self._roll_call = RollCall(self._client, self._queues, signing_key=signing_key)
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="run-lease", daemon=True)
+        beat = in_this_context(self._beat)
+        self._thread = threading.Thread(target=beat, name="run-lease", daemon=True)
 
     @property
     def ledger(self) -> RunLedger:
@@ -210,8 +212,8 @@ class Ownership:
         """
         keys = RunKeys(self._run)
         own = {**dict.fromkeys((keys.epoch, keys.holder, keys.lease), "string")}
-        own |= {keys.discarded: "hash", WORKERS_SEEN: "zset", WORKERS_INFO: "hash"}
-        own |= {QUEUES_STARTED: "zset"}
+        own |= dict.fromkeys((keys.discarded, keys.logs, WORKERS_INFO), "hash")
+        own |= dict.fromkeys((WORKERS_SEEN, QUEUES_STARTED), "zset")
         own |= {queue_list(queue, self._signing_key): "list" for queue in self._queues}
         for types in more:
             own |= types

@@ -55,6 +55,7 @@ class Transfer:
             direct=self._direct,
         )
         self._publisher = Publisher(client, url, signing_key=settings.signing_key)
+        self._keeps_logs = settings.attempt_logs == "all"
         self._is_missed = False
         self.sent_bytes = 0
         """Bytes of items sent to be encoded, with each attempt."""
@@ -101,6 +102,7 @@ class Transfer:
             area=self._area.name if self._area is not None else "",
             direct=self._direct.address if self._direct is not None and is_spread else "",
             via_store=is_spread and step.is_deferred,
+            keeps_log=self._keeps_logs,
         )
         if self._direct is not None and is_spread and not step.is_deferred:
             for job in jobs:

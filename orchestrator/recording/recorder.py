@@ -12,9 +12,11 @@ from typing import Any, Self
 
 from sqlalchemy import Connection
 
+from metafleet.contracts.logs import in_this_context
 from metafleet.db.engine import Database
 from metafleet.db.records import (
     AttemptCountRecord,
+    AttemptLogRecord,
     AttemptRecord,
     CheckpointRecord,
     EpisodeResultsRecord,
@@ -102,7 +104,8 @@ class Recorder:
         self._failure: MetafleetError | None = None
         self._away_since: float | None = None
         self._away_reason = ""
-        self._thread = threading.Thread(target=self._work, name=f"recorder-{run.id}", daemon=True)
+        work = in_this_context(self._work)
+        self._thread = threading.Thread(target=work, name=f"recorder-{run.id}", daemon=True)
         self._listening = ExitStack()
         self._listening.enter_context(database.kept_by(self._keep))
         self._thread.start()
@@ -122,9 +125,14 @@ class Recorder:
         self._add(jobs)
 
     def record_attempts(
-        self, attempts: Sequence[AttemptRecord], counts: Sequence[AttemptCountRecord]
+        self,
+        attempts: Sequence[AttemptRecord | AttemptLogRecord],
+        counts: Sequence[AttemptCountRecord],
     ) -> None:
-        """Record attempts that did not count, and the counters; raise as ``record_step`` does."""
+        """Record attempts that did not count, logs of attempts, and counters.
+
+        Raises the errors of ``record_step``.
+        """
         self._add((*attempts, *counts))
 
     def record_evaluation(

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from metafleet.db.engine import Database
 from metafleet.db.records import (
     AttemptCountRecord,
+    AttemptLogRecord,
     AttemptRecord,
     CheckpointRecord,
     EpisodeResultsRecord,
@@ -53,6 +54,7 @@ Row = (
     | JobRecord
     | AttemptRecord
     | AttemptCountRecord
+    | AttemptLogRecord
     | EvaluationRecord
     | EpisodeResultsRecord
     | CheckpointRecord
@@ -65,6 +67,7 @@ _TYPES: dict[str, type[Any]] = {
     "job": JobRecord,
     "attempt": AttemptRecord,
     "attempt_count": AttemptCountRecord,
+    "attempt_log": AttemptLogRecord,
     "evaluation": EvaluationRecord,
     "episodes": EpisodeResultsRecord,
     "checkpoint": CheckpointRecord,

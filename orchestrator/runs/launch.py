@@ -10,7 +10,9 @@ from importlib import metadata
 from typing import Any
 
 from sqlalchemy import Connection
+from structlog.contextvars import bound_contextvars
 
+from metafleet.contracts.redaction import Redactor
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.version import code_version
 from metafleet.data.registry import encoder_identities, open_data, pin
@@ -225,6 +227,7 @@ def execute_run(
             _refuse_served(session, run)
     try:
         with (
+            bound_contextvars(run=run.uid),
             tracked(database, run.uid, settings.track, observer.on_notice),
             RunSession(database, settings, run, options=options, observer=observer) as running,
         ):
@@ -235,7 +238,7 @@ def execute_run(
     except RunLeasedError:
         raise
     except (MetafleetError, KeyboardInterrupt) as error:
-        _note_unbegun(database, run, error)
+        _note_unbegun(database, run, error, Redactor.of(settings))
         raise
     with database.session(read_only=True) as session:
         by_worker = JobRepository(session).count_by_worker(run_id)
@@ -263,14 +266,17 @@ def _refuse_served(session: Connection, run: RunRecord) -> None:
         )
 
 
-def _note_unbegun(database: Database, run: RunRecord, error: BaseException) -> None:
+def _note_unbegun(
+    database: Database, run: RunRecord, error: BaseException, redact: Redactor
+) -> None:
     """Record why a run could not begin: nothing else records it."""
     is_interrupt = isinstance(error, KeyboardInterrupt)
     status = RunStatus.INTERRUPTED if is_interrupt else RunStatus.FAILED
     with suppress(MetafleetError), database.session() as session:
         runs = RunRepository(session)
         if runs.get(run.uid).status is RunStatus.CREATED:
-            runs.mark_status(run.id, status, error=str(error) or "interrupted before it began")
+            why = redact(str(error)) or "interrupted before it began"
+            runs.mark_status(run.id, status, error=why)
 
 
 def _why_fenced(database: Database, run_id: int, error: FencedError) -> MetafleetError:

@@ -10,9 +10,10 @@ from typing import Final, Self
 
 from metafleet.contracts.code_used import describe_code
 from metafleet.contracts.device import prepare_process
+from metafleet.contracts.redaction import Redactor
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
-from metafleet.db.records import AttemptCountRecord, AttemptRecord, RunRecord, RunStatus
+from metafleet.db.records import AttemptCountRecord, RunRecord, RunStatus
 from metafleet.db.repositories import CheckpointRepository, RunRepository
 from metafleet.episode import META_TEST
 from metafleet.errors import (
@@ -26,6 +27,7 @@ from metafleet.errors import (
 from metafleet.orchestrator.autotune.preparation import Preparation
 from metafleet.orchestrator.autotune.work_size import settled
 from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.attempt_counts import AttemptRow
 from metafleet.orchestrator.engine.dispatchers import open_dispatcher
 from metafleet.orchestrator.engine.run_context import RunContext
 from metafleet.orchestrator.engine.step import Dispatcher
@@ -366,9 +368,10 @@ class RunSession:
             return RunStatus.FINISHED, None
         if isinstance(error, KeyboardInterrupt):
             return self._tenure.after_interrupt, _INTERRUPTED.get(self._tenure.after_interrupt)
+        why = Redactor.of(self._settings)(str(error) or type(error).__name__)
         if isinstance(error, BrokerUnavailableError) and self._tenure.is_granted:
-            return RunStatus.QUEUED, str(error)  # temporary: servers wait for the broker
-        return RunStatus.FAILED, str(error) or type(error).__name__
+            return RunStatus.QUEUED, why  # temporary: servers wait for the broker
+        return RunStatus.FAILED, why
 
     def _close_recorder(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Write all rows to the database, or raise with the file that has them."""
@@ -390,6 +393,6 @@ class RunSession:
             self._observer.on_notice(str(failure))
 
     def _record_attempts(
-        self, attempts: Sequence[AttemptRecord], counts: Sequence[AttemptCountRecord]
+        self, attempts: Sequence[AttemptRow], counts: Sequence[AttemptCountRecord]
     ) -> None:
         self.recorder.record_attempts(attempts, counts)

@@ -15,6 +15,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from metafleet.contracts.logs import make_formatter
+from metafleet.contracts.redaction import Redactor
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.db.records import RunStatus
@@ -42,9 +44,9 @@ def main() -> None:
     if not line:
         return  # the process was not needed
     order = json.loads(line)
-    _write_to(order["log_path"])
-    threading.Thread(target=_die_with_server, name="server-watch", daemon=True).start()
     settings = Settings.load()
+    _write_to(order["log_path"], settings)
+    threading.Thread(target=_die_with_server, name="server-watch", daemon=True).start()
     with Database.open(settings.database_url) as database:
         _execute(database, settings, order, stop)
 
@@ -68,6 +70,7 @@ def _execute(
     database: Database, settings: Settings, order: dict[str, Any], stop: _StopRequest
 ) -> None:
     run_id, owner = int(order["run_id"]), str(order["owner"])
+    redact = Redactor.of(settings)
     tenure = Tenure(
         owner=owner,
         epoch=int(order["epoch"]),
@@ -87,11 +90,11 @@ def _execute(
     except (KeyboardInterrupt, BrokerUnavailableError) as error:
         # interrupted before the run began; later, ``execute_run`` gives it back itself
         with database.session() as session:
-            RunQueue(session).give_back(run_id, owner=owner, error=str(error) or None)
+            RunQueue(session).give_back(run_id, owner=owner, error=redact(str(error)) or None)
     except MetafleetError as error:
         log.error("run=%d %s", run_id, error)
         with database.session() as session:
-            RunQueue(session).fail(run_id, owner=owner, error=str(error))
+            RunQueue(session).fail(run_id, owner=owner, error=redact(str(error)))
 
 
 def _read_line() -> bytes:
@@ -104,13 +107,15 @@ def _read_line() -> bytes:
     return line
 
 
-def _write_to(path: str) -> None:
+def _write_to(path: str, settings: Settings) -> None:
     """Send all output of this process to the run's own log."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for standard in (1, 2):
         os.dup2(descriptor, standard)
     os.close(descriptor)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    lines = logging.StreamHandler()
+    lines.setFormatter(make_formatter(settings))
+    logging.basicConfig(level=logging.INFO, handlers=[lines])
 
 
 def _die_with_server() -> None:

@@ -4,6 +4,7 @@ import math
 import time
 from dataclasses import replace
 
+from metafleet.contracts.attempt_logs import MOST_LOGS, AttemptLog
 from metafleet.contracts.discarded_attempts import MOST_DISCARDED, DiscardedAttempt
 from metafleet.contracts.ledger import STEP_TTL_MS
 from tests.integration.contracts.ledger.desk import LEASE_MS, Desk
@@ -96,3 +97,25 @@ def test_a_flood_is_counted_and_not_kept(desk: Desk) -> None:
         DiscardedAttempt("train", "unneeded", "closed", n=3),
         DiscardedAttempt("train", "late", "closed", n=1),
     }
+
+
+def test_the_owner_takes_the_log_lines_of_attempts_once(desk: Desk) -> None:
+    desk.worker("host:42/nonce").keep_log("first")
+    desk.worker("host:42/nonce").keep_log("first\nsecond")  # in place of it
+    desk.worker("host:43/nonce", shard=2).keep_log("dropped")
+    desk.worker("host:43/nonce", shard=2).drop_log()
+
+    assert desk.owner.take_logs(2) == ()  # of another epoch
+    expected = AttemptLog("train", 1, 7, 1, 0, "host:42", "first\nsecond")
+    assert desk.owner.take_logs(1) == (expected,)
+    assert desk.owner.take_logs(1) == ()
+
+
+def test_a_flood_of_logs_stays_within_its_limit(desk: Desk) -> None:
+    full = {f"train:1:7:{shard + 2}:0": b"x" for shard in range(MOST_LOGS)}
+    desk.client.hset(desk.run.logs, mapping=full)  # type: ignore[arg-type]
+
+    desk.worker().keep_log("one too many")
+
+    assert desk.client.hlen(desk.run.logs) == MOST_LOGS
+    assert 0 < desk.client.pttl(desk.run.logs) <= STEP_TTL_MS

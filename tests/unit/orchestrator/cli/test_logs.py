@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from metafleet.contracts.private_files import tighten
+from metafleet.contracts.settings import Settings
 from metafleet.orchestrator.cli.logs import log_to
+
+SETTINGS = Settings.load({})
 
 
 @pytest.fixture
@@ -24,10 +27,10 @@ def test_a_log_that_cannot_be_written_says_nothing_on_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "orchestrator.log").symlink_to("/dev/full")
-    log_to(tmp_path)
+    log_to(tmp_path, SETTINGS)
 
     logging.getLogger("metafleet").info("does not fit")
-    log_to(tmp_path)  # as for the next seed
+    log_to(tmp_path, SETTINGS)  # as for the next seed
     logging.getLogger("metafleet").info("does not fit either")
 
     assert capsys.readouterr().err == ""
@@ -35,7 +38,7 @@ def test_a_log_that_cannot_be_written_says_nothing_on_the_terminal(
 
 @pytest.mark.usefixtures("logging_as_before")
 def test_a_log_that_was_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
-    log_to(tmp_path / "logs")
+    log_to(tmp_path / "logs", SETTINGS)
     logging.getLogger("metafleet").info("secret")
     (written,) = (tmp_path / "logs").iterdir()
     written.chmod(0o644)
