@@ -42,6 +42,7 @@ from metafleet.db.records.steps import (
     SplitResults,
     WorkerJobs,
 )
+from metafleet.db.records.sweeps import SWEEP_TRIALS, SWEEPS, SweepRecord, TrialRecord
 from metafleet.db.records.table import METADATA
 
 __all__ = [
@@ -60,6 +61,8 @@ __all__ = [
     "RUNS",
     "RUN_TAGS",
     "SERVERS",
+    "SWEEPS",
+    "SWEEP_TRIALS",
     "TAG_LENGTH",
     "AttemptCountRecord",
     "AttemptLogRecord",
@@ -79,7 +82,9 @@ __all__ = [
     "RunTag",
     "ServerRecord",
     "SplitResults",
+    "SweepRecord",
     "TakenRun",
+    "TrialRecord",
     "WorkerJobs",
     "utc_now",
 ]

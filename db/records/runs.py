@@ -21,7 +21,7 @@ from metafleet.db.types import Line, LongText, Seed
 NAME_LENGTH: Final = 200
 UID_LENGTH: Final = 16
 TAG_LENGTH: Final = 64
-_OWNER_LENGTH: Final = 255
+OWNER_LENGTH: Final = 255
 
 
 class RunStatus(StrEnum):
@@ -42,13 +42,13 @@ class RunStatus(StrEnum):
 
 
 _OPEN = (RunStatus.CREATED, RunStatus.QUEUED, RunStatus.RUNNING)
-_STATUS = Enum(
+STATUS: Final = Enum(
     RunStatus,
     native_enum=False,
     length=16,
     values_callable=lambda statuses: [status.value for status in statuses],
 )
-_STATUSES = ", ".join(f"'{status.value}'" for status in RunStatus)
+STATUSES: Final = ", ".join(f"'{status.value}'" for status in RunStatus)
 
 
 def utc_now() -> datetime:
@@ -109,7 +109,7 @@ class NewRun:
     host: Annotated[str, Line(255)] = field(default="", metadata={"heading": "host"})
     detached: bool = False
     priority: int = 0
-    owner: Annotated[str, Line(_OWNER_LENGTH)] | None = None
+    owner: Annotated[str, Line(OWNER_LENGTH)] | None = None
     parent_uid: Annotated[str, String(UID_LENGTH)] | None = None
 
 
@@ -136,7 +136,7 @@ class RunRecord(NewRun):
     id: int
     uid: Annotated[str, String(UID_LENGTH)]
     experiment_id: int
-    status: Annotated[RunStatus, _STATUS]
+    status: Annotated[RunStatus, STATUS]
     epoch: int = 0
     steps_done: int = 0
     created_at: datetime
@@ -156,7 +156,7 @@ RUNS = table_of(
     RunRecord,
     ForeignKeyConstraint(["experiment_id"], ["experiments.id"]),
     UniqueConstraint("uid"),
-    CheckConstraint(f"status IN ({_STATUSES})", name="status"),
+    CheckConstraint(f"status IN ({STATUSES})", name="status"),
     Index(None, "experiment_id", "id"),
     Index(None, "status", "id"),
     Index(None, "name", "id"),
@@ -186,7 +186,7 @@ class ServerRecord:
             clock.
     """
 
-    name: Annotated[str, String(_OWNER_LENGTH)]
+    name: Annotated[str, String(OWNER_LENGTH)]
     host: Annotated[str, Line(255)]
     pid: int
     max_runs: int

@@ -18,6 +18,8 @@ from metafleet.db.repositories.run_queue import RunQueue
 from metafleet.db.repositories.run_rows import RunRows
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.db.repositories.servers import ServerRepository
+from metafleet.db.repositories.sweep_queue import SweepQueue
+from metafleet.db.repositories.sweeps import SweepRepository
 
 RUN_ROWS: Final[tuple[type[RunRows[Any]], ...]] = (
     OuterStepRepository,
@@ -47,4 +49,6 @@ __all__ = [
     "RunRepository",
     "RunRows",
     "ServerRepository",
+    "SweepQueue",
+    "SweepRepository",
 ]

@@ -6,7 +6,15 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, case, func, or_, select, update
 
-from metafleet.db.records import EXPERIMENTS, RUNS, NewRun, RunRecord, RunStatus, utc_now
+from metafleet.db.records import (
+    EXPERIMENTS,
+    RUNS,
+    SWEEP_TRIALS,
+    NewRun,
+    RunRecord,
+    RunStatus,
+    utc_now,
+)
 from metafleet.db.repositories.experiments import ExperimentRepository, check_name
 from metafleet.db.rowmap import read, to_row
 from metafleet.db.upsert import Row, skip_ids_in_use, upsert
@@ -139,6 +147,11 @@ class RunRepository:
         query = select(RUNS.c.status, func.count()).where(RUNS.c.archived == archived)
         rows = self._session.execute(query.group_by(RUNS.c.status))
         return {status.value: count for status, count in rows}
+
+    def list_of_sweep(self, sweep_id: int) -> tuple[RunRecord, ...]:
+        """Return the runs of the trials of a sweep."""
+        query = _select_runs().join(SWEEP_TRIALS, SWEEP_TRIALS.c.run_id == RUNS.c.id)
+        return read(self._session, RunRecord, query.where(SWEEP_TRIALS.c.sweep_id == sweep_id))
 
     def list_attached(self) -> tuple[RunRecord, ...]:
         """Return the open runs that a process created or executes itself, without a server."""

@@ -28,13 +28,20 @@ def execute_watched(
     *,
     options: ExecutionOptions,
     resume_flags: Sequence[str] = (),
+    hint: str | None = None,
 ) -> RunReport:
-    """Start or resume a run; after Ctrl-C, leave it as its tenure says and tell how to continue."""
+    """Start or resume a run; after Ctrl-C, leave it as its tenure says and tell how to continue.
+
+    If ``hint`` is given, it is told instead.
+    """
     log_to(settings.home / "logs", settings)
     try:
         with private_files(), watching() as observer:
             return execute_run(database, settings, run.id, options=options, observer=observer)
     except KeyboardInterrupt as interrupt:
+        if hint is not None:
+            interrupt.add_note(hint)
+            raise
         tenure = options.tenure
         if tenure is not None and tenure.after_interrupt is RunStatus.QUEUED:
             interrupt.add_note(

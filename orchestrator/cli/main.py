@@ -32,6 +32,9 @@ _COMMANDS = {
     "sweep": LazyCommand(
         "metafleet.orchestrator.cli.sweep:sweep", "Try many configurations and test the best."
     ),
+    "sweeps": LazyCommand(
+        "metafleet.orchestrator.cli.sweeps:sweeps", "List, show and cancel sweeps."
+    ),
     "reproduce": LazyCommand(
         "metafleet.orchestrator.cli.reproduce:reproduce", "Run a recorded result again."
     ),

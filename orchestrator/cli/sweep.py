@@ -1,46 +1,48 @@
 """`metafleet sweep`: try many configurations, and test the best one."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
-from rich.markup import escape
 
 from metafleet.contracts.private_files import private_files
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
-from metafleet.db.records import EvaluationRecord
-from metafleet.db.repositories import EvaluationRepository
-from metafleet.db.repositories.evaluations import TRAINED
-from metafleet.errors import ConfigError, FleetError
+from metafleet.db.repositories import ServerRepository
+from metafleet.db.repositories.runs import refuse_reserved
+from metafleet.errors import ConfigError
 from metafleet.experiments import find_experiment
 from metafleet.orchestrator.cli.arguments import PathType
 from metafleet.orchestrator.cli.broker import require_fleet
 from metafleet.orchestrator.cli.context import echo_json, load_settings, open_database
 from metafleet.orchestrator.cli.data_view import progress_bar
+from metafleet.orchestrator.cli.given_command import given_command
 from metafleet.orchestrator.cli.launching import override_option
 from metafleet.orchestrator.cli.progress import watching
-from metafleet.orchestrator.cli.run_words import STATUS_STYLES
-from metafleet.orchestrator.cli.sweeping import execute_here, leave_to_servers, only_process
-from metafleet.orchestrator.cli.tables import make_table, show_rows
+from metafleet.orchestrator.cli.sweep_report import document, say_ended, show_choice, show_trials
+from metafleet.orchestrator.cli.sweeping import execute_here
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.config.naming import check_name
-from metafleet.orchestrator.records.literals import shown
 from metafleet.orchestrator.records.run_view import without_nan
-from metafleet.orchestrator.reporting.figures import counted, figure
-from metafleet.orchestrator.reporting.output import notify, program
-from metafleet.orchestrator.runs.evaluate_run import evaluate_run
+from metafleet.orchestrator.reporting.figures import counted
+from metafleet.orchestrator.reporting.output import notify
 from metafleet.orchestrator.runs.launch import check_data
-from metafleet.orchestrator.sweeps.proposals import SAMPLERS, require_sampler
-from metafleet.orchestrator.sweeps.space import Choices, Parameter, grid_size, parse_space
-from metafleet.orchestrator.sweeps.sweep import Plan, Sweep, Trial, best_of
-from metafleet.splits import META_TEST
+from metafleet.orchestrator.sweeps.by_optuna import require_sampler
+from metafleet.orchestrator.sweeps.choice import Choice, judge_best
+from metafleet.orchestrator.sweeps.conducting import leave_to_servers
+from metafleet.orchestrator.sweeps.grammar import parse_space
+from metafleet.orchestrator.sweeps.plan import Plan
+from metafleet.orchestrator.sweeps.proposals import MOST_TRIALS, SAMPLERS, Search
+from metafleet.orchestrator.sweeps.space import (
+    Choices,
+    Parameter,
+    count_configurations,
+    grid_size,
+)
+from metafleet.orchestrator.sweeps.sweep import Sweep, ending, open_sweep
 
 _TRIALS: Final = 20
-_MOST_TRIALS: Final = 10_000
-_MOST_SHOWN: Final = 20
 _LONGEST_NAME: Final = 58
 """A tag has 64 characters and begins with "sweep:"."""
 
@@ -59,7 +61,7 @@ _LONGEST_NAME: Final = 58
 @override_option
 @click.option(
     "--trials",
-    type=click.IntRange(min=1, max=_MOST_TRIALS),
+    type=click.IntRange(min=1, max=MOST_TRIALS),
     help="How many configurations to try; default: all of a grid, else 20.",
 )
 @click.option(
@@ -81,7 +83,9 @@ _LONGEST_NAME: Final = 58
     "--in-process", is_flag=True, help="Compute in this process, without Redis and workers."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.pass_context
 def sweep(  # noqa: PLR0913 - one for each option
+    context: click.Context,
     file: Path,
     *,
     texts: Sequence[str],
@@ -106,156 +110,96 @@ def sweep(  # noqa: PLR0913 - one for each option
     if parallel is not None and in_process:
         raise click.UsageError("--parallel leaves trials to servers, which use the fleet")
     settings = load_settings()
-    space = parse_space(texts)
     config = ExperimentConfig.load(
         find_experiment(file), overrides, allowed_packages=settings.allowed_packages
     )
-    plan = _plan(config, space, name, sampler=sampler, seed=seed, trials=trials)
+    search, size = _search(parse_space(texts), sampler, seed=seed, trials=trials)
+    plan = Plan(
+        name=_name(name or f"{config.name}-sweep"),
+        config=config,
+        search=search,
+        n_trials=_n_trials(search, size, trials),
+        parallel=parallel,
+    )
+    plan.check(settings.allowed_packages)
     with progress_bar() as progress:
         check_data(settings, config, progress)
     if not in_process:
         require_fleet(settings)
-    with open_database(settings) as database, only_process(settings, plan.name):
-        found = Sweep(database, settings, plan)
-        _say_begin(found, plan)
-        if parallel is None:
-            execute_here(database, settings, found, n_trials=plan.n_trials, in_process=in_process)
-        else:
-            leave_to_servers(
-                database, found, n_trials=plan.n_trials, parallel=parallel, show=_say_ended
-            )
+    hint = f"the same command continues the sweep: `{given_command(context)}`"
+    with open_database(settings) as database:
+        found = open_sweep(database, settings, plan)
+        _say_begin(found)
+        with ending(found):
+            choice = _conduct(database, settings, found, in_process=in_process, hint=hint)
         done = found.trials()
-        best = best_of(done)
-        if best is None:
-            raise FleetError(
-                f"none of {counted(len(done), 'trial')} of sweep {plan.name!r} has finished; see "
-                f"`metafleet runs list --where tags={plan.tag}`"
-            )
-        test = _test(database, settings, plan, best, in_process=in_process)
     if as_json:
-        echo_json(without_nan(_document(plan, done, best, test)))
+        echo_json(without_nan(document(plan, done, choice)))
     else:
-        _show(plan, done, best, test)
+        show_trials(plan, done)
+        show_choice(plan, done, choice)
 
 
-def _plan(
-    config: ExperimentConfig,
-    space: tuple[Parameter, ...],
-    name: str | None,
-    *,
-    sampler: str | None,
-    seed: int,
-    trials: int | None,
-) -> Plan:
-    chosen = name or f"{config.name}-sweep"
-    check_name(chosen, "--name")
-    if len(chosen) > _LONGEST_NAME:
-        raise ConfigError(
-            f"--name has {len(chosen)} characters; expected at most {_LONGEST_NAME} for a sweep"
+def _conduct(
+    database: Database, settings: Settings, found: Sweep, *, in_process: bool, hint: str
+) -> Choice:
+    """Execute all trials, and test the best one."""
+    if found.plan.parallel is None:
+        execute_here(database, settings, found, in_process=in_process, hint=hint)
+    else:
+        with database.session(read_only=True) as session:
+            if not ServerRepository(session).list_alive():
+                notify("no server is running; start one with `metafleet serve`")
+        try:
+            leave_to_servers(database, found, show=say_ended)
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(f"servers finish the trials in progress; {hint}")
+            raise
+    with private_files(), watching(has_steps=False) as observer:
+        return judge_best(
+            database,
+            settings,
+            found.plan,
+            found.trials(),
+            in_process=in_process,
+            observer=observer,
         )
+
+
+def _name(name: str) -> str:
+    check_name(name, "--name")
+    refuse_reserved(name)
+    if len(name) > _LONGEST_NAME:
+        raise ConfigError(
+            f"--name has {len(name)} characters; expected at most {_LONGEST_NAME} for a sweep"
+        )
+    return name
+
+
+def _search(
+    space: tuple[Parameter, ...], sampler: str | None, *, seed: int, trials: int | None
+) -> tuple[Search, int | None]:
+    """Return how configurations are chosen, and how many there are; None if there is no limit."""
     if sampler is None:
         is_grid = trials is None and all(isinstance(one, Choices) for one in space)
         sampler = "grid" if is_grid else "random"
     require_sampler(sampler)
-    size = grid_size(space) if sampler == "grid" else _MOST_TRIALS
-    n_trials = min(size, trials or (size if sampler == "grid" else _TRIALS), _MOST_TRIALS)
-    return Plan(
-        name=chosen, config=config, space=space, sampler=sampler, seed=seed, n_trials=n_trials
-    )
+    if sampler == "grid":
+        return Search(space, sampler, seed), grid_size(space, limit=MOST_TRIALS)
+    return Search(space, sampler, seed), count_configurations(space, limit=MOST_TRIALS)
 
 
-def _say_begin(found: Sweep, plan: Plan) -> None:
+def _n_trials(search: Search, size: int | None, wanted: int | None) -> int:
+    """Return the number of trials; say it if the space has fewer configurations than wanted."""
+    most = MOST_TRIALS if size is None else size
+    n_trials = wanted or (most if search.sampler == "grid" else min(_TRIALS, most))
+    if n_trials > most:
+        notify(f"the space has {counted(most, 'configuration')}; each is tried once")
+    return min(n_trials, most)
+
+
+def _say_begin(found: Sweep) -> None:
+    plan = found.plan
     n_done = sum(trial.has_ended for trial in found.trials())
     begun = f", {n_done} of them have ended already" if n_done else ""
-    notify(f"sweep {plan.name}: {counted(plan.n_trials, 'trial')} ({plan.sampler}){begun}")
-
-
-def _say_ended(trial: Trial) -> None:
-    result = _result(trial) if trial.score is not None else trial.run.status.value
-    values = ", ".join(f"{key}={shown(value)}" for key, value in trial.values.items())
-    notify(f"trial {trial.number} (run {trial.run.id}): {values}: {result}")
-
-
-def _test(
-    database: Database, settings: Settings, plan: Plan, best: Trial, *, in_process: bool
-) -> EvaluationRecord | None:
-    """Test the chosen run unless that was done; None if the configuration has no test."""
-    episodes = plan.config.test.episodes
-    if not episodes:
-        return None
-    found = _find_test(database, best)
-    if found is None:
-        with private_files(), watching(has_steps=False) as observer:
-            evaluate_run(
-                database,
-                settings,
-                best.run.id,
-                split=META_TEST,
-                episodes=episodes,
-                in_process=in_process,
-                observer=observer,
-            )
-        found = _find_test(database, best)
-    return found
-
-
-def _find_test(database: Database, best: Trial) -> EvaluationRecord | None:
-    with database.session(read_only=True) as session:
-        found = EvaluationRepository(session).list(best.run.id, split=META_TEST, label=TRAINED)
-    return found[-1] if found else None
-
-
-def _show(plan: Plan, trials: Sequence[Trial], best: Trial, test: EvaluationRecord | None) -> None:
-    keys = [parameter.key for parameter in plan.space]
-    figures = ("trial", "run", *keys, "best (meta_val)")
-    table = make_table(*figures, "status", right=figures)
-    for trial in sorted(trials, key=_rank)[:_MOST_SHOWN]:
-        style = STATUS_STYLES.get(trial.run.status, "default")
-        cells = (f"{trial.number}", f"{trial.run.id}", *(_cell(trial.values[key]) for key in keys))
-        table.add_row(*cells, _result(trial), f"[{style}]{trial.run.status}[/]")
-    show_rows(table)
-    click.echo(f"best of {counted(len(trials), 'configuration')}: trial {best.number}")
-    if test is not None:
-        is_share = test.accuracy is not None
-        value = test.loss if test.accuracy is None else test.accuracy
-        interval = test.loss_ci95 if test.accuracy is None else test.accuracy_ci95
-        text = figure(value, interval, is_share=is_share)
-        click.echo(f"meta_test of this trial alone: {text} ({test.episodes} episodes)")
-    episodes = plan.config.test.episodes
-    click.echo(
-        f"train it with other seeds: {program()} runs clone {best.run.id} "
-        f"--set test.episodes={episodes or 600} --seeds 1,2,3"
-    )
-
-
-def _rank(trial: Trial) -> tuple[bool, float, int]:
-    return trial.score is None, -(trial.score or 0.0), trial.number
-
-
-def _cell(value: Any) -> str:
-    return escape(f"{value:.6g}" if isinstance(value, float) else shown(value))
-
-
-def _result(trial: Trial) -> str:
-    value = trial.entry.value("best")
-    if value is None:
-        return "-"
-    is_share = trial.entry.is_share("best")
-    return figure(value, trial.entry.value("best.ci95"), is_share=is_share)
-
-
-def _document(
-    plan: Plan, trials: Sequence[Trial], best: Trial, test: EvaluationRecord | None
-) -> dict[str, Any]:
-    return {
-        "sweep": plan.name,
-        "sampler": plan.sampler,
-        "seed": plan.seed,
-        "trials": [
-            {"trial": trial.number, "run": trial.run.id, "status": trial.run.status.value}
-            | {"values": trial.values, "best": trial.entry.value("best")}
-            for trial in trials
-        ],
-        "best": {"trial": best.number, "run": best.run.id, "values": best.values},
-        "meta_test": asdict(test) if test else None,
-    }
+    notify(f"sweep {plan.name}: {counted(plan.n_trials, 'trial')} ({plan.search.sampler}){begun}")

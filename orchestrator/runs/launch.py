@@ -3,7 +3,7 @@
 import platform
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -112,12 +112,14 @@ def create_runs(  # noqa: PLR0913 - what the runs are made of
     queue: Queueing | None = None,
     parent_uid: str | None = None,
     tags: Sequence[str] = (),
+    keep: Callable[[Connection, Sequence[RunRecord]], None] | None = None,
 ) -> list[RunRecord]:
     """Check that the experiment can be built, then record one run for each seed.
 
     If ``queue.detached`` is True, the runs wait for a server. Otherwise, the caller must execute
     the runs. If the configuration was made by changing the configuration of another run,
     ``parent_uid`` is the uid of the other run. Each new run gets ``tags``.
+    ``keep`` is called with the new runs in the transaction that adds them.
 
     Raises:
         ConfigError: model, learner and data do not fit together. Nothing was recorded.
@@ -164,6 +166,8 @@ def create_runs(  # noqa: PLR0913 - what the runs are made of
         ]
         for run in found:
             RunNotes(session).add_tags(run.id, tags)
+        if keep is not None:
+            keep(session, found)
         return found
 
 

@@ -6,75 +6,103 @@ that is not killed.
 """
 
 import hashlib
-import itertools
+import json
 import math
 import random
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
-from metafleet.errors import ConfigError
-from metafleet.orchestrator.sweeps.space import Choices, Parameter
+from metafleet.orchestrator.sweeps.by_optuna import Outcome, ask_optuna
+from metafleet.orchestrator.sweeps.space import (
+    Choices,
+    Parameter,
+    configurations,
+    count_configurations,
+    is_used,
+)
 
 SAMPLERS: Final = ("grid", "random", "tpe", "gp")
+MOST_TRIALS: Final = 10_000
 _STARTUP_TRIALS: Final = 8
 """Number of random trials before a model of the results is used."""
+_MOST_DRAWS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """The outcome of an earlier trial.
+class Search:
+    """How a sweep chooses configurations.
 
     Attributes:
-        values: key -> value that the trial tried.
-        score: the trial's result, higher is better; None if there is no result yet.
-        has_failed: whether the trial ended without a result.
-    """
-
-    values: Mapping[str, Any]
-    score: float | None
-    has_failed: bool = False
-
-
-def propose(
-    space: Sequence[Parameter],
-    sampler: str,
-    *,
-    seed: int,
-    number: int,
-    earlier: Sequence[Outcome],
-) -> dict[str, Any]:
-    """Return the values that a trial tries, as key -> value.
-
-    Args:
         space: the parameters of the sweep. A parameter is a key with its possible values.
         sampler: one of ``SAMPLERS``.
         seed: the seed of the sweep.
-        number: number of the trial, from 0.
-        earlier: the trials so far, in the order of their numbers.
-
-    Raises:
-        ConfigError: Optuna or SciPy is needed and not installed.
+        first: configurations, as key -> value, that are tried before the sampler chooses any: the
+            first trial has the first one.
     """
-    if sampler == "grid":
-        lists = [parameter.values for parameter in space if isinstance(parameter, Choices)]
-        chosen = next(itertools.islice(itertools.product(*lists), number, None))
-        return {parameter.key: value for parameter, value in zip(space, chosen, strict=True)}
-    if sampler == "random" or number < _STARTUP_TRIALS:
-        draw = random.Random(f"{seed}/{number}")
-        return {parameter.key: _drawn(parameter, draw) for parameter in space}
-    return _by_optuna(space, sampler, seed=seed, number=number, earlier=earlier)
+
+    space: tuple[Parameter, ...]
+    sampler: str
+    seed: int
+    first: tuple[Mapping[str, Any], ...] = ()
+
+    def propose(self, number: int, earlier: Mapping[int, Outcome]) -> dict[str, Any]:
+        """Return the values that a trial tries, as key -> value.
+
+        No configuration is proposed twice, except if all configurations of the space were tried.
+
+        Args:
+            number: number of the trial, from 0.
+            earlier: the trials so far, by their numbers.
+
+        Raises:
+            ConfigError: Optuna or SciPy is needed and not installed.
+        """
+        if number < len(self.first):
+            return dict(self.first[number])
+        number -= len(self.first)
+        if self.sampler == "grid":
+            return next(islice(configurations(self.space), number, None))
+        before = number + len(self.first)
+        tried = {_text(outcome.values) for n, outcome in earlier.items() if n < before}
+        if self.sampler != "random" and number >= _STARTUP_TRIALS:
+            found = self._learned(number, [earlier[n] for n in sorted(earlier)])
+            if _text(found) not in tried:
+                return found
+        return self._drawn(number, tried)
+
+    def _learned(self, number: int, earlier: Sequence[Outcome]) -> dict[str, Any]:
+        # Optuna keeps no state of a sampler, so each trial gets a seed of its own
+        digest = hashlib.sha256(f"{self.seed}/{number}".encode()).digest()
+        own_seed = int.from_bytes(digest[:4], "big")
+        return ask_optuna(self.space, self.sampler, seed=own_seed, earlier=earlier)
+
+    def _drawn(self, number: int, tried: Set[str]) -> dict[str, Any]:
+        """Draw values at random, and again if they were tried."""
+        found: dict[str, Any] = {}
+        for draw in range(_MOST_DRAWS):
+            found = draw_values(self.space, f"{self.seed}/{number}" + (f"/{draw}" if draw else ""))
+            if _text(found) not in tried:
+                return found
+        if count_configurations(self.space, limit=MOST_TRIALS) is None:
+            return found
+        left = [
+            values
+            for values in islice(configurations(self.space), MOST_TRIALS)
+            if _text(values) not in tried
+        ]
+        return random.Random(f"{self.seed}/{number}").choice(left) if left else found
 
 
-def require_sampler(sampler: str) -> None:
-    """Check that a sampler can be used here.
-
-    Raises:
-        ConfigError: Optuna or SciPy is needed and not installed.
-    """
-    if sampler in ("tpe", "gp"):
-        _optuna(sampler)
+def draw_values(space: Sequence[Parameter], seed: str) -> dict[str, Any]:
+    """Draw a configuration at random."""
+    draw = random.Random(seed)
+    values: dict[str, Any] = {}
+    for parameter in space:
+        if is_used(parameter, values):
+            values[parameter.key] = _drawn(parameter, draw)
+    return values
 
 
 def _drawn(parameter: Parameter, draw: random.Random) -> Any:
@@ -91,79 +119,6 @@ def _drawn(parameter: Parameter, draw: random.Random) -> Any:
     return round(limited) if parameter.is_whole else limited
 
 
-def _optuna(sampler: str) -> Any:
-    try:
-        import optuna  # noqa: PLC0415 - an optional package
-
-        if sampler == "gp":
-            import scipy  # noqa: F401, PLC0415 - Optuna does not require it
-    except ImportError as error:
-        raise ConfigError(
-            f"--sampler {sampler} is missing a package ({error}); pip install 'metafleet[sweep]', "
-            "or choose --sampler random"
-        ) from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna
-
-
-def _by_optuna(
-    space: Sequence[Parameter],
-    sampler: str,
-    *,
-    seed: int,
-    number: int,
-    earlier: Sequence[Outcome],
-) -> dict[str, Any]:
-    """Ask a sampler of Optuna, given a study in memory that holds the earlier trials."""
-    optuna = _optuna(sampler)
-    # Optuna keeps no state of a sampler, so each trial gets a seed of its own
-    own_seed = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
-    distributions = {parameter.key: _distribution(optuna, parameter) for parameter in space}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Optuna and NumPy, e.g. about a loss of infinity
-        study = optuna.create_study(
-            direction="maximize", sampler=_sampler(optuna, sampler, own_seed)
-        )
-        for outcome in earlier:
-            study.add_trial(_trial(optuna, space, distributions, outcome))
-        found = study.ask(distributions).params
-    return {parameter.key: _value(parameter, found[parameter.key]) for parameter in space}
-
-
-def _sampler(optuna: Any, name: str, seed: int) -> Any:
-    if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=0)
-    return optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=0, multivariate=True, constant_liar=True
-    )
-
-
-def _distribution(optuna: Any, parameter: Parameter) -> Any:
-    if isinstance(parameter, Choices):  # by number: Optuna's categories cannot be lists
-        return optuna.distributions.CategoricalDistribution(range(len(parameter.values)))
-    kinds = optuna.distributions
-    kind = kinds.IntDistribution if parameter.is_whole else kinds.FloatDistribution
-    return kind(parameter.low, parameter.high, log=parameter.is_log)
-
-
-def _trial(
-    optuna: Any, space: Sequence[Parameter], distributions: Mapping[str, Any], outcome: Outcome
-) -> Any:
-    states = optuna.trial.TrialState
-    state = states.RUNNING if outcome.score is None else states.COMPLETE
-    if outcome.has_failed:
-        state = states.FAIL
-    return optuna.trial.create_trial(
-        state=state,
-        params={p.key: _code(p, outcome.values[p.key]) for p in space},
-        distributions=dict(distributions),
-        value=outcome.score if state is states.COMPLETE else None,
-    )
-
-
-def _code(parameter: Parameter, value: Any) -> Any:
-    return parameter.values.index(value) if isinstance(parameter, Choices) else value
-
-
-def _value(parameter: Parameter, code: Any) -> Any:
-    return parameter.values[code] if isinstance(parameter, Choices) else code
+def _text(values: Mapping[str, Any]) -> str:
+    """Return a text that is the same for the same values; 1 and true are different values."""
+    return json.dumps(values, sort_keys=True)

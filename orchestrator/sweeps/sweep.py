@@ -1,194 +1,194 @@
-"""A sweep: its trials are runs with three tags, so that it needs no records of its own."""
+"""A sweep in the database, controlled by one process at a time."""
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from sqlalchemy import Connection
 
 from metafleet.contracts.settings import Settings
 from metafleet.data.registry import pin
 from metafleet.db.engine import Database
-from metafleet.db.records import RunRecord, RunStatus
-from metafleet.digests import json_sha256
-from metafleet.errors import ConfigError
-from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.db.records import RunRecord, RunStatus, SweepRecord, TrialRecord
+from metafleet.db.repositories import ServerRepository, SweepRepository
+from metafleet.errors import ConfigError, FencedError, MetafleetError
 from metafleet.orchestrator.records.difference import difference
-from metafleet.orchestrator.records.entry import Entry, find_in
-from metafleet.orchestrator.records.selecting import Selection, select_runs
 from metafleet.orchestrator.runs.launch import Queueing, create_runs
-from metafleet.orchestrator.sweeps.proposals import Outcome, propose
-from metafleet.orchestrator.sweeps.space import Parameter, assignment
-
-_TRIAL: Final = "trial:"
-_OWN_KEYS: Final = ("test.episodes",)
-"""Keys in which every trial differs from the file: trials are not tested."""
-_ENDED: Final = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.CANCELLED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The description of a sweep.
-
-    Attributes:
-        name: name of the sweep and of its runs.
-        config: the configuration that the trials change.
-        space: the keys that the trials change, with their possible values.
-        sampler: one of ``SAMPLERS``.
-        seed: seed of the proposals. The runs have the seed of ``config``, so that all runs are
-            validated on the same episodes.
-        n_trials: number of configurations to try.
-    """
-
-    name: str
-    config: ExperimentConfig
-    space: tuple[Parameter, ...]
-    sampler: str
-    seed: int
-    n_trials: int
-
-    @property
-    def tag(self) -> str:
-        """The tag of the sweep's runs."""
-        return f"sweep:{self.name}"
-
-    @property
-    def space_tag(self) -> str:
-        """A tag of the sweep's runs that tells other spaces, samplers and seeds apart."""
-        space = [[type(one).__name__, asdict(one)] for one in self.space]
-        return f"space:{json_sha256([space, self.sampler, self.seed])[:12]}"
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A trial, which is one configuration of a sweep, and its run.
-
-    Attributes:
-        number: number of the trial, from 0.
-        entry: the run with its results.
-        values: key of the sweep's space -> value in this trial.
-    """
-
-    number: int
-    entry: Entry
-    values: dict[str, Any]
-
-    @property
-    def run(self) -> RunRecord:
-        """The run."""
-        return self.entry.run
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the run has ended for good; an interrupted one is continued."""
-        return self.run.status in _ENDED
-
-    @property
-    def score(self) -> float | None:
-        """The best meta-validation, negative for losses; None unless the run is finished."""
-        value: float | None = self.entry.value("best")
-        if value is None or self.run.status is not RunStatus.FINISHED:
-            return None
-        return value if self.entry.is_share("best") else -value
+from metafleet.orchestrator.runs.process_name import has_died, process_name
+from metafleet.orchestrator.sweeps.plan import Plan, one_line
+from metafleet.orchestrator.sweeps.trial import Trial
+from metafleet.orchestrator.sweeps.trials import trials_of
 
 
 class Sweep:
-    """The trials of a plan, in a database. One process at a time may add trials.
+    """The trials of a plan. Only the process that has the sweep's epoch may add trials.
 
     Args:
         database: an open database.
         settings: where the data are.
         plan: the description of the sweep.
-
-    Raises:
-        ConfigError: the configuration has no validations.
+        record: the sweep in the database, with the epoch of this process.
     """
 
-    def __init__(self, database: Database, settings: Settings, plan: Plan) -> None:
-        if not plan.config.validation.every:
-            raise ConfigError(
-                "validation.every=0, so trials could not be compared; expected 1 or more, for "
-                "example --set validation.every=100"
-            )
-        self._database, self._settings, self._plan = database, settings, plan
-        data = pin(plan.config.data, settings.data_dir)  # as in the runs
-        self._config = plan.config.with_data(data).to_json()
+    def __init__(
+        self, database: Database, settings: Settings, plan: Plan, record: SweepRecord
+    ) -> None:
+        self._database, self._settings = database, settings
+        self.plan, self.record = plan, record
+
+    @classmethod
+    def of_record(cls, database: Database, settings: Settings, record: SweepRecord) -> "Sweep":
+        """Return the sweep of a row of the database."""
+        plan = Plan.from_json(
+            record.plan,
+            name=record.name,
+            config=record.config,
+            n_trials=record.n_trials,
+            parallel=record.parallel,
+        )
+        return cls(database, settings, plan, record)
 
     def trials(self) -> list[Trial]:
-        """Return the trials so far, in the order of their numbers.
+        """Return the trials so far, in the order of their numbers."""
+        return trials_of(self._database, self.record.id)
+
+    def add_trial(self, *, detached: bool) -> RunRecord | None:
+        """Record the next trial and its run, for this process or for the servers' queue.
+
+        If the configuration is invalid, the trial is recorded as refused and None is returned.
 
         Raises:
-            ConfigError: the database has trials with the sweep's name, but with another
-                configuration or other keys.
+            FencedError: another process controls the sweep, or the sweep was cancelled.
         """
-        wanted = Selection.parse([f"tags='{self._plan.tag}'"], with_archived=True)
-        with self._database.session(read_only=True) as session:
-            found = select_runs(session, wanted)
-        keys = [parameter.key for parameter in self._plan.space]
-        trials = []
-        for entry in found:
-            self._check(entry, keys)
-            (number,) = (int(t.removeprefix(_TRIAL)) for t in entry.tags if t.startswith(_TRIAL))
-            values = {key: find_in(entry.run.config, key) for key in keys}
-            trials.append(Trial(number, entry, values))
-        return sorted(trials, key=lambda trial: trial.number)
-
-    def add_trial(self, *, detached: bool) -> RunRecord:
-        """Record the run of the next trial, for this process or for the servers' queue.
-
-        Raises:
-            ConfigError: the proposed configuration is invalid; the message names its values.
-        """
-        trials = self.trials()
-        used = {trial.number for trial in trials}
-        number = next(n for n in itertools.count() if n not in used)  # a run may be deleted
-        values = propose(
-            self._plan.space,
-            self._plan.sampler,
-            seed=self._plan.seed,
-            number=number,
-            earlier=[_outcome(trial) for trial in trials],
+        trials = {trial.number: trial for trial in self.trials()}
+        number = next(n for n in itertools.count() if n not in trials)  # a run may be deleted
+        values = self.plan.search.propose(
+            number, {n: trial.outcome() for n, trial in trials.items()}
         )
-        texts = [assignment(key, value) for key, value in values.items()]
+        new = TrialRecord(sweep_id=self.record.id, number=number, assigned=values)
+
+        def keep(session: Connection, runs: Sequence[RunRecord]) -> None:
+            self._add(session, replace(new, run_id=runs[0].id))
+
         try:
-            config = ExperimentConfig.changed(
-                self._plan.config.to_json(),
-                [*texts, "test.episodes=0"],
-                origin="configuration",
-                allowed_packages=self._settings.allowed_packages,
+            config = self.plan.configuration(values, self._settings.allowed_packages)
+            (run,) = create_runs(
+                self._database,
+                self._settings,
+                config,
+                seeds=[config.seed],
+                name=self.plan.name,
+                queue=Queueing(detached=detached),
+                tags=(self.plan.tag, f"trial:{number}"),
+                keep=keep,
             )
         except ConfigError as error:
-            problem = str(error).replace("--set", "--over")
-            raise ConfigError(f"trial {number} ({', '.join(texts)}): {problem}") from error
-        (run,) = create_runs(
-            self._database,
-            self._settings,
-            config,
-            seeds=[config.seed],
-            name=self._plan.name,
-            queue=Queueing(detached=detached),
-            tags=(self._plan.tag, self._plan.space_tag, f"{_TRIAL}{number}"),
-        )
+            with self._database.session() as session:
+                self._add(session, replace(new, refused=one_line(error)))
+            return None
         return run
 
-    def _check(self, entry: Entry, keys: Sequence[str]) -> None:
-        """Check that a trial could be one of this plan."""
-        start = f"sweep {self._plan.name!r} was begun with"
-        end = "choose another --name, or give the options of that sweep"
-        for change in difference(self._config, entry.run.config):
-            if change.key not in (*keys, *_OWN_KEYS):
-                raise ConfigError(
-                    f"{start} {change.key}={change.after!r:.40}, not {change.before!r:.40}; {end}"
-                )
-        if self._plan.space_tag not in entry.tags:
-            raise ConfigError(f"{start} other --over, --sampler or --seed; {end}")
+    def end(self, status: RunStatus, error: str | None = None) -> None:
+        """Record that this process no longer controls the sweep, if the database can be written."""
+        with suppress(MetafleetError), self._database.session() as session:
+            sweeps = SweepRepository(session)
+            sweeps.hold(self.record.id, epoch=self.record.epoch)
+            sweeps.mark_status(self.record.id, status, error=error)
+
+    def _add(self, session: Connection, new: TrialRecord) -> None:
+        sweeps = SweepRepository(session)
+        sweeps.hold(self.record.id, epoch=self.record.epoch)
+        sweeps.add_trial(new)
 
 
-def best_of(trials: Sequence[Trial]) -> Trial | None:
-    """Return the trial with the best meta-validation, of equal ones the first; None without one."""
-    scored = [trial for trial in trials if trial.score is not None]
-    return max(scored, key=lambda trial: (trial.score, -trial.number)) if scored else None
+@contextmanager
+def ending(sweep: Sweep) -> Iterator[None]:
+    """Record how the block ended as the status of the sweep."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sweep.end(RunStatus.INTERRUPTED, "interrupted")
+        raise
+    except FencedError:
+        raise
+    except MetafleetError as error:
+        sweep.end(RunStatus.FAILED, str(error))
+        raise
+    sweep.end(RunStatus.FINISHED)
 
 
-def _outcome(trial: Trial) -> Outcome:
-    score = trial.score
-    return Outcome(trial.values, score, has_failed=score is None and trial.has_ended)
+def open_sweep(database: Database, settings: Settings, plan: Plan) -> Sweep:
+    """Begin or continue a sweep in this process.
+
+    Raises:
+        ConfigError: the database has a sweep of this name with another configuration or plan, or
+            another process controls the sweep.
+    """
+    record = _prepare(database, settings, plan)
+    try:
+        with database.session() as session:
+            claimed = SweepRepository(session).claim(
+                record.id, seen_epoch=record.epoch, owner=process_name()
+            )
+    except FencedError as error:
+        raise ConfigError(
+            f"another process took sweep {plan.name!r} in this moment; wait for its end, or choose "
+            "another --name"
+        ) from error
+    return Sweep(database, settings, plan, claimed)
+
+
+def _prepare(database: Database, settings: Settings, plan: Plan) -> SweepRecord:
+    """Return the sweep's row after adding it or checking it against the plan."""
+    config = plan.config.with_data(pin(plan.config.data, settings.data_dir)).to_json()
+    with database.session() as session:
+        sweeps = SweepRepository(session)
+        found = sweeps.find(plan.name)
+        if found is None:
+            found = sweeps.add(plan.name, config=config, plan=plan.to_json())
+        elif not any(trial.run_id for trial in sweeps.trials(found.id)):
+            _refuse_controlled(session, found)
+            sweeps.replace(found.id, config=config, plan=plan.to_json())
+        else:
+            _refuse_controlled(session, found)
+            _check_same(found, plan, config)
+        sweeps.request(found.id, n_trials=plan.n_trials, parallel=plan.parallel)
+        return sweeps.get(found.id)
+
+
+def _check_same(found: SweepRecord, plan: Plan, config: dict[str, object]) -> None:
+    """Check that the trials so far could be trials of this plan."""
+    start = f"sweep {plan.name!r} was begun with"
+    end = "choose another --name, or give the options of that sweep"
+    for change in difference(config, found.config):
+        if change.key not in plan.keys:
+            raise ConfigError(
+                f"{start} {change.key}={change.after!r:.40}, not {change.before!r:.40}; {end}"
+            )
+    for name, value in plan.to_json().items():
+        if found.plan.get(name) != value:
+            raise ConfigError(
+                f"{start} --{name} {_shown(found.plan.get(name))}, not {_shown(value)}; {end}"
+            )
+
+
+def _shown(value: object) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"{text!r:.80}"
+
+
+def _refuse_controlled(session: Connection, found: SweepRecord) -> None:
+    """Refuse a sweep that a live process controls, as far as this machine can tell."""
+    if found.status is not RunStatus.RUNNING or found.owner is None:
+        return
+    if found.detached:
+        is_alive = ServerRepository(session).is_alive(found.owner)
+    else:
+        is_alive = not has_died(found.owner)
+    if is_alive:
+        raise ConfigError(
+            f"sweep {found.name!r} is being executed by {found.owner.split('/')[0]}; watch it with "
+            f"`metafleet sweeps show {found.name}`, stop it with `metafleet sweeps cancel "
+            f"{found.name}`, or choose another --name"
+        )

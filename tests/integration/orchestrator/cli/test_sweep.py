@@ -2,6 +2,7 @@
 
 import json
 import random
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_only_the_best_configuration_is_tested_and_once(
     losses = [float(row[3]) for row in rows]
     assert losses == sorted(losses) and {row[2] for row in rows} == {"0.0001", "0.01", "0.1"}
     best = int(rows[0][1])
-    assert f"best of 3 configurations: trial {rows[0][0]}" in out
+    assert f"best of 3 configurations by meta_val: trial {rows[0][0]}" in out
     assert judged(home) == [(best, 4)]
     assert f"runs clone {best} --set test.episodes=4 --seeds 1,2,3" in out
     document = json.loads(command(*grid, "--json")[1])
@@ -77,9 +78,9 @@ def test_more_trials_are_added_and_other_options_are_refused(
 
     assert more["trials"][:2] == first["trials"] and len(more["trials"]) == 3
     for others, said in (
-        (("--seed", "1"), "was begun with other --over, --sampler or --seed"),
-        (("--sampler", "tpe"), "was begun with other --over, --sampler or --seed"),
-        (("--over", "learner.inner_steps=1,2"), "other --over, --sampler or --seed"),
+        (("--seed", "1"), "was begun with --seed '0', not '1'"),
+        (("--sampler", "tpe"), "was begun with --sampler 'random', not 'tpe'"),
+        (("--over", "learner.inner_steps=1,2"), "was begun with --over 'outer.lr=log:0.001..0.3'"),
         (("--set", "outer.steps=9"), "was begun with outer.steps=6, not 9"),
         (("--set", "data.noise_std=0.5"), "was begun with data.noise_std=None, not 0.5"),
     ):
@@ -110,22 +111,27 @@ def test_a_trial_that_diverges_does_not_end_the_sweep(
     )
 
     assert status == 0 and "run 1 failed, and the sweep goes on" in error
-    assert "failed" in out and "best of 2 configurations: trial 1" in out
+    assert "failed" in out and "best of 2 configurations (1 failed) by meta_val: trial 1" in out
     status, out, error = command(
         *("sweep", file, "--over", "learner.inner_lr=1e30,1e29", "--in-process", "--name", "x")
     )
-    assert status == 1 and "none of 2 trials of sweep 'x' has finished" in error
+    assert status == 1 and "none of the 2 trials of sweep 'x' has finished" in error
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--over", "outer.lrs=1,2"), "trial 0 (outer.lrs=1): --over: outer.lrs is not a known"),
+        (
+            ("--over", "outer.lrs=1,2"),
+            "no configuration of the space is valid, for example outer.lrs=",
+        ),
         (("--over", "outer.lr=1,2", "--set", "validation.every=0"), "validation.every=0"),
         (("--over", "outer.lr=1..2", "--sampler", "grid"), "--sampler grid needs values"),
         (("--over", "outer.lr=1,2", "--parallel", "2"), "--parallel leaves trials to servers"),
         (("--over", "outer.lr=1,2", "--name", "x" * 60), "--name has 60 characters"),
         (("--over", "episodes.k_shot=1,2"), "would change the meta-validation"),
+        (("--over", "learner.inner_steps=-9..-2"), "no configuration of the space is valid"),
+        (("--over", "outer.lr=1,2", "--name", "latest"), "choose another name"),
     ],
 )
 def test_a_wrong_sweep_is_refused_in_one_line(
@@ -163,6 +169,96 @@ def test_a_sweep_killed_at_random_goes_on_to_the_same_trials(
     found = json.loads(command(*words, "--json")[1])
     assert without_times(found) == without_times(expected)
     assert checkpoints(home) == checkpoints(quiet)
+
+
+def test_a_refused_configuration_is_recorded_and_the_sweep_goes_on(
+    home: Path, command: Command, file: str
+) -> None:
+    grid = ("sweep", file, "--over", "learner.name=protonet,maml", "--over", "outer.lr=0.01,0.02")
+    status, out, error = command(*grid, "--in-process")
+
+    reason = "learner 'protonet' has no option 'inner_lr'"
+    assert status == 0 and f"trial 0 is refused, and the sweep goes on: {reason}" in error
+    assert "best of 4 configurations (2 refused) by meta_val" in out and reason in out
+    first = json.loads(command(*grid, "--in-process", "--json")[1])
+    assert [one["status"] for one in first["trials"]] == ["refused"] * 2 + ["finished"] * 2
+    assert first["trials"][0]["run"] is None and reason in first["trials"][0]["why"]
+    assert ended(home) == 2 and json.loads(command(*grid, "--in-process", "--json")[1]) == first
+
+
+def test_removing_the_tags_of_a_run_leaves_the_sweep_whole(
+    home: Path, command: Command, file: str
+) -> None:
+    grid = ("sweep", file, "--over", "outer.lr=0.001,0.01", "--in-process", "--json")
+    first = json.loads(command(*grid)[1])
+    assert command("runs", "tag", "1", "--remove", "trial:0", "sweep:tiny-sweep")[0] == 0
+
+    assert json.loads(command(*grid)[1]) == first and ended(home) == 2
+
+
+def test_a_larger_sweep_says_what_it_tests(home: Path, command: Command, file: str) -> None:
+    sweep = ("sweep", file, *LR, "--in-process", "--trials")
+    assert "was tested before" not in command(*sweep, "1")[2]
+    status, out, error = command(*sweep, "1")
+    assert status == 0 and "trial 0 is still the best, and was tested before" in error
+    n_trials = 1
+    while "is better than trial 0, which was chosen and tested before" not in error:
+        n_trials += 1
+        assert n_trials < 20 and len(judged(home)) == 1
+        status, out, error = command(*sweep, str(n_trials))
+    assert len(judged(home)) == 2
+    assert "meta_test was also computed for trial 0" in out
+    assert "meta_test was also computed for trial 0" in command("sweeps", "show", "tiny-sweep")[1]
+
+
+def test_a_list_is_exhausted_and_no_more(home: Path, command: Command, file: str) -> None:
+    status, out, error = command(
+        *("sweep", file, "--over", "outer.lr=0.1,0.01,0.001", "--trials", "9", "--in-process")
+    )
+
+    assert status == 0 and "the space has 3 configurations; each is tried once" in error
+    assert "best of 3 configurations" in out and ended(home) == 3
+
+
+def test_nested_choices_drop_keys_of_the_file(home: Path, command: Command, file: str) -> None:
+    over = ["learner.name=maml,reptile,protonet"]
+    over += [
+        f"learner.{key} if learner.name=maml,reptile" for key in ("inner_lr=0.1", "inner_steps=1,2")
+    ]
+    words = [word for text in over for word in ("--over", text)]
+    status, out, _ = command("sweep", file, *words, "--in-process", "--json")
+
+    assert status == 0
+    found = [(one["status"], one["values"]) for one in json.loads(out)["trials"]]
+    assert [values for _, values in found][-1] == {"learner.name": "protonet"}
+    assert [status for status, _ in found][:4] == ["finished"] * 4
+
+
+def test_interrupted_sweeps_tell_how_to_go_on(
+    home: Path, command: Command, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ("sweep", file, *LR, "--trials", "2", "--in-process")
+    with monkeypatch.context() as patched:
+        patched.setattr("metafleet.orchestrator.cli.execution.execute_run", interrupt)
+        status, _, error = command(*words)
+    assert status == 130 and "runs resume" not in error
+    (told,) = [line for line in error.splitlines() if "the same command continues" in line]
+    again = shlex.split(told.partition("`")[2].rstrip("`"))
+    assert again[0] == "metafleet" and sorted(again[1:]) == sorted(words)
+    listed = command("sweeps", "list")[1]
+    assert "interrupted" in listed
+    assert command(*again[1:])[0] == 0 and "finished" in command("sweeps", "list")[1]
+
+
+def test_a_sweep_is_cancelled_with_its_open_trials(home: Path, command: Command, file: str) -> None:
+    assert command("sweep", file, *LR, "--trials", "1", "--in-process")[0] == 0
+    status, _, error = command("sweeps", "cancel", "tiny-sweep")
+    assert status == 1 and "is finished already" in error
+    status, _, error = command("sweeps", "cancel", "tidy")
+    assert status == 1 and "no sweep 'tidy'; the newest are: tiny-sweep" in error
 
 
 def without_times(document: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,14 @@
 import pytest
 
 from metafleet.errors import ConfigError
-from metafleet.orchestrator.sweeps.space import Choices, Range, grid_size, parse_space
+from metafleet.orchestrator.sweeps.grammar import parse_space
+from metafleet.orchestrator.sweeps.space import (
+    Choices,
+    Condition,
+    Range,
+    count_configurations,
+    grid_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +33,23 @@ def test_an_assignment_is_a_range_or_choices(text: str, expected: Choices | Rang
     (found,) = parse_space([text])
 
     assert found == expected
+    assert parse_space([str(found)]) == (expected,)
     assert [type(v) for v in vars_of(found)] == [type(v) for v in vars_of(expected)]
+
+
+NAMES = ["learner.name=maml,protonet"]
+
+
+def test_a_condition_nests_a_parameter() -> None:
+    texts = [*NAMES, "learner.inner_steps=5 if learner.name=maml", "outer.lr=0.1..1"]
+    texts.append("learner.x=1..3 if learner.inner_steps=5")
+    space = parse_space(texts)
+
+    assert space[1] == Choices("learner.inner_steps", (5,), Condition("learner.name", ("maml",)))
+    assert parse_space([str(one) for one in space]) == space
+    assert count_configurations(space[:2], limit=10) == 2
+    assert count_configurations(space, limit=10) is None
+    assert count_configurations((*space[:2], space[3]), limit=10) == 4
 
 
 def vars_of(parameter: Choices | Range) -> tuple[object, ...]:
@@ -57,6 +80,17 @@ def vars_of(parameter: Choices | Range) -> tuple[object, ...]:
         (["validation.episodes=5,20"], "would change the meta-validation"),
         (["data.rotations=true,false"], "would change the meta-validation"),
         (["test.episodes=5,20"], "would change the meta-validation"),
+        (["validation.every=5,20"], "would change the meta-validation"),
+        (["sweep.seed=5,20"], "would change the meta-validation"),
+        (["outer.lr=1..99999999999999999999.0"], "expected numbers up to"),
+        (["model.x={a = 1},{a = 2}"], "contains a table"),
+        (["model.x=2020-01-01,2020-01-02"], "contains a date"),
+        (["model.x=inf,1.0"], "not finite"),
+        (["outer.lr=1,2 if learner.name=maml"], "no --over before it lists values of learner.name"),
+        (["outer.lr=1,2 if learner.name"], "the condition 'learner.name' has no key or no values"),
+        ([*NAMES, "outer.lr=1,2 if learner.name=reptile"], "is never tried; expected one of"),
+        ([*NAMES, "outer.lr=1,2", "outer.lr=3,4 if learner.name=maml"], "given twice"),
+        ([*NAMES, *(["outer.lr=3,4 if learner.name=maml"] * 2)], "given twice"),
     ],
 )
 def test_what_is_no_space_is_refused_in_one_line(texts: list[str], said: str) -> None:
@@ -66,6 +100,7 @@ def test_what_is_no_space_is_refused_in_one_line(texts: list[str], said: str) ->
 
 
 def test_a_grid_needs_values() -> None:
-    assert grid_size(parse_space(["outer.lr=1,2", "outer.steps=1,2,3"])) == 6
+    assert grid_size(parse_space(["outer.lr=1,2", "outer.steps=1,2,3"]), limit=10) == 6
+    assert grid_size(parse_space(["outer.lr=1,2", "outer.steps=1,2,3"]), limit=5) == 5
     with pytest.raises(ConfigError, match=r"outer\.steps has a range"):
-        grid_size(parse_space(["outer.lr=1,2", "outer.steps=1..3"]))
+        grid_size(parse_space(["outer.lr=1,2", "outer.steps=1..3"]), limit=10)
