@@ -11,7 +11,7 @@ from metafleet.contracts.settings import Settings
 from metafleet.data.registry import open_data
 from metafleet.db.engine import Database
 from metafleet.db.repositories import EvaluationRepository, RunRepository
-from metafleet.errors import ConfigError, NumericsError
+from metafleet.errors import ConfigError, DataMissingError, NumericsError
 from metafleet.orchestrator.cli.arguments import PathType
 from metafleet.orchestrator.cli.broker import require_fleet
 from metafleet.orchestrator.cli.context import echo_json, load_settings, open_database
@@ -19,6 +19,7 @@ from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.execution import execute_watched
 from metafleet.orchestrator.cli.tables import make_table, show_rows
 from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.ledger.preparing import prepare_command
 from metafleet.orchestrator.ledger.row import LedgerRow, Metric
 from metafleet.orchestrator.ledger.verdict import Verdict, judge
 from metafleet.orchestrator.reporting.figures import figure
@@ -57,8 +58,7 @@ def reproduce(row: Path, *, check: str, in_process: bool, as_json: bool) -> None
     config = ExperimentConfig.changed(
         recorded.config, [], origin=str(row), allowed_packages=settings.allowed_packages
     )
-    with progress_bar() as progress:
-        check_data(settings, config, progress)
+    _require_data(settings, config)
     _require_same_data(settings, config, recorded)
     if not in_process:
         require_fleet(settings)
@@ -72,13 +72,27 @@ def reproduce(row: Path, *, check: str, in_process: bool, as_json: bool) -> None
     _require(verdict, check)
 
 
+def _require_data(settings: Settings, config: ExperimentConfig) -> None:
+    try:
+        with progress_bar() as progress:
+            check_data(settings, config, progress)
+    except DataMissingError as error:
+        command = prepare_command(config.data)
+        if not command:
+            raise
+        raise DataMissingError(
+            f"the data of the row are not on this machine; prepare them with `{command}`"
+        ) from error
+
+
 def _require_same_data(settings: Settings, config: ExperimentConfig, recorded: LedgerRow) -> None:
     data = open_data(config.data, settings.data_dir, allowed_packages=settings.allowed_packages)
     digest = data.digest()
     if digest != recorded.data_digest:
         raise ConfigError(
             f"the data here have digest {digest[:16]}..., and the row was made with "
-            f"{recorded.data_digest:.16}...; prepare the same data (`metafleet data inspect`)"
+            f"{recorded.data_digest:.16}...; prepare the same data"
+            + (f" with `{command}`" if (command := prepare_command(config.data)) else "")
         )
 
 

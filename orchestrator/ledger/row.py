@@ -1,35 +1,39 @@
 """A row of the ledger: what is needed to run a result again, and what must come out."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
+
+from pydantic import ConfigDict, Field, FiniteFloat, NonNegativeInt, TypeAdapter, ValidationError
 
 from metafleet.db.records import EvaluationRecord, RunRecord, RunStatus
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.autotune.work_size import settled
 from metafleet.orchestrator.config.bounded import read_bounded
 from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.ledger.preparing import prepare_command, without_place
 from metafleet.splits import META_TEST, META_VAL
 
 FORMAT: Final = 1
-_TEXTS: Final = ("experiment", "code_version", "data_digest", "checkpoint_sha256")
+_STRICT: Final = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """A result: an evaluation of the meta-test, or the best meta-validation."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
     split: str
     label: str
-    step: int
-    episodes: int
-    loss: float
-    loss_ci95: float
-    accuracy: float | None
-    accuracy_ci95: float | None
+    step: NonNegativeInt
+    episodes: NonNegativeInt
+    loss: FiniteFloat
+    loss_ci95: FiniteFloat
+    accuracy: FiniteFloat | None
+    accuracy_ci95: FiniteFloat | None
 
     @property
     def name(self) -> str:
@@ -56,6 +60,8 @@ class LedgerRow:
         seed: the seed.
         config: the configuration with all defaults. If a value was chosen by a measurement when the
             run began, the chosen value is here instead of "auto", because the bits depend on it.
+            The place of the original data (``data.root``) is left out, because ``data_digest``
+            names the data.
         code_version: version of Metafleet.
         package_versions: package -> version, for the packages whose version is recorded with a run.
         data_digest: digest of the data.
@@ -64,7 +70,11 @@ class LedgerRow:
         checkpoint_sha256: digest of the final state and optimiser.
         wall_s: wall-clock time from the run's start to its end, in seconds.
         metrics: the results.
+        prepare: the command that prepares the data; "" if Metafleet computes the data.
+        format: version of the file's format.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     experiment: str
     seed: int
@@ -73,9 +83,11 @@ class LedgerRow:
     package_versions: Mapping[str, str]
     data_digest: str
     fingerprint: Mapping[str, str]
-    checkpoint_sha256: str
-    wall_s: float
-    metrics: tuple[Metric, ...]
+    checkpoint_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    wall_s: FiniteFloat
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
+    prepare: str = ""
+    format: Literal[1] = FORMAT
 
     @classmethod
     def of(cls, run: RunRecord, evaluations: Iterable[EvaluationRecord]) -> Self:
@@ -93,11 +105,12 @@ class LedgerRow:
                 f"has with `metafleet runs clone {run.id} --set test.episodes=600`"
             )
         config = settled(ExperimentConfig.from_json(run.config), run)
+        stored = config.to_json()
         began, ended = run.started_at, run.finished_at
         return cls(
             experiment=run.experiment,
             seed=run.seed,
-            config=config.to_json(),
+            config={**stored, "data": without_place(config.data)},
             code_version=run.code_version,
             package_versions=run.package_versions,
             data_digest=run.data_digest,
@@ -105,36 +118,45 @@ class LedgerRow:
             checkpoint_sha256=run.checkpoint_sha256,
             wall_s=(ended - began).total_seconds() if began and ended else 0.0,
             metrics=metrics,
+            prepare=prepare_command(config.data),
         )
 
-    @classmethod
-    def read(cls, path: Path) -> Self:
+    @staticmethod
+    def read(path: Path) -> "LedgerRow":
         """Read a row from a file.
 
         Raises:
             ConfigError: the file cannot be read, or its content is not a row.
         """
         try:
-            document = json.loads(read_bounded(path))
-            if document.pop("format") != FORMAT:
-                raise ConfigError(f"{path} has another format; expected a row of this version")
-            metrics = tuple(Metric(**metric) for metric in document.pop("metrics"))
-            row = cls(**document, metrics=metrics)
-            _require_types(row)
+            row = _ROW.validate_json(read_bounded(path))
         except OSError as error:
             raise ConfigError(f"{path} cannot be read ({error.strerror or error})") from error
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            if isinstance(error, ConfigError):
-                raise
+        except ValidationError as error:
             raise ConfigError(
-                f"{path} is no row of a ledger ({error!s:.100}); write one with `metafleet runs "
-                "export RUN --format row`"
+                f"{path} is no row of a ledger ({_first_problem(error)}); write one with "
+                "`metafleet runs export RUN --format row`"
             ) from error
+        if row.config.get("seed") != row.seed:
+            raise ConfigError(
+                f"{path} has seed={row.seed} but its configuration has "
+                f"seed={row.config.get('seed')!r:.40}; expected the same seed"
+            )
         return row
 
     def to_text(self) -> str:
         """Return the file's text."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+        document = {"format": self.format} | asdict(self)
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+_ROW: Final = TypeAdapter(LedgerRow)
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{key}: {first['msg']:.100}" if key else f"{first['msg']:.100}"
 
 
 def _results(evaluations: Iterable[EvaluationRecord], run: RunRecord) -> list[EvaluationRecord]:
@@ -154,20 +176,3 @@ def _results(evaluations: Iterable[EvaluationRecord], run: RunRecord) -> list[Ev
 
 def _metric(one: EvaluationRecord) -> Metric:
     return Metric(**{field.name: getattr(one, field.name) for field in fields(Metric)})
-
-
-def _require_types(row: LedgerRow) -> None:
-    for name in _TEXTS:
-        if not isinstance(getattr(row, name), str):
-            raise TypeError(f"{name} is no text")
-    if not all(isinstance(value, str) for value in row.fingerprint.values()):
-        raise TypeError("a value of fingerprint is no text")
-    if not row.metrics:
-        raise ValueError("metrics is empty")
-    for metric in row.metrics:
-        if not isinstance(metric.episodes, int):
-            raise TypeError(f"episodes of {metric.name} is no whole number")
-        optional = (metric.accuracy, metric.accuracy_ci95)
-        given = [number for number in optional if number is not None]
-        if not all(map(math.isfinite, (metric.loss, metric.loss_ci95, *given))):
-            raise ValueError(f"{metric.name} is not finite")
