@@ -94,3 +94,12 @@ def redis_errors(url: str) -> Iterator[None]:
         ) from error
     except redis.exceptions.ResponseError as error:
         raise refusal(shown, error) from error
+
+
+@contextmanager
+def open_broker(settings: Settings) -> Iterator[Client]:
+    """Connect to the broker and ping it; convert its errors to errors of Metafleet."""
+    url = require_broker_url(settings)
+    with redis_errors(url), connect(url) as client:
+        client.ping()
+        yield client

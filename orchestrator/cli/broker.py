@@ -1,20 +1,8 @@
-"""Opens the broker for commands that reach the fleet."""
+"""Checks the broker for commands that reach the fleet."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from metafleet.contracts.connections import Client, connect, redis_errors, require_broker_url
+from metafleet.contracts.connections import open_broker
 from metafleet.contracts.settings import Settings
 from metafleet.errors import ConfigError
-
-
-@contextmanager
-def open_broker(settings: Settings) -> Iterator[Client]:
-    """Connect to the broker and ping it; convert its errors to errors of Metafleet."""
-    url = require_broker_url(settings)
-    with redis_errors(url), connect(url) as client:
-        client.ping()
-        yield client
 
 
 def require_broker(settings: Settings) -> None:

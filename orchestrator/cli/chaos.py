@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 import psutil
 
+from metafleet.contracts.connections import open_broker
 from metafleet.contracts.keys import RunKeys
 from metafleet.contracts.presence import WorkerInfo, list_workers
 from metafleet.contracts.settings import Settings
@@ -17,7 +18,6 @@ from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError, FleetError
-from metafleet.orchestrator.cli.broker import open_broker
 from metafleet.orchestrator.cli.context import load_settings, open_records
 from metafleet.orchestrator.reporting.output import notify
 

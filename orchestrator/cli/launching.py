@@ -21,7 +21,7 @@ from metafleet.orchestrator.cli.execution import execute_watched, show_report
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.config.naming import check_name
 from metafleet.orchestrator.reporting.output import notify, program, unread_is_fine
-from metafleet.orchestrator.runs.launch import Queueing, check_data, create_runs
+from metafleet.orchestrator.runs.launch import MOST_PRIORITY, Queueing, check_data, create_runs
 from metafleet.orchestrator.runs.run_session import ExecutionOptions
 from metafleet.orchestrator.runs.tenure import Tenure
 
@@ -54,7 +54,7 @@ _OPTIONS = (
     click.option("--detach", is_flag=True, help="Queue the runs for `metafleet serve` and return."),
     click.option(
         "--priority",
-        type=click.IntRange(min=-1000, max=1000),
+        type=click.IntRange(min=-MOST_PRIORITY, max=MOST_PRIORITY),
         default=0,
         show_default=True,
         help="Priority in the queue; higher runs first.",

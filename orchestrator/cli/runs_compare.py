@@ -16,13 +16,13 @@ from metafleet.db.repositories.evaluations import TRAINED, EvaluationRepository
 from metafleet.orchestrator.cli.arguments import OutputFile
 from metafleet.orchestrator.cli.context import echo_json, load_settings, open_records
 from metafleet.orchestrator.cli.tables import make_table, show_rows
+from metafleet.orchestrator.client.records import Records
 from metafleet.orchestrator.records.arms import Arm, find_arms
 from metafleet.orchestrator.records.comparison import (
     RESULT_OF,
     Comparison,
     Contrast,
     Figure,
-    compare_arms,
     find_unjudged,
 )
 from metafleet.orchestrator.records.entry import Entry
@@ -77,14 +77,14 @@ def compare(
         raise click.UsageError("--in-process goes with --evaluate; add --evaluate")
     settings = load_settings()
     with open_records(settings, runs[0]) as database:
-        with database.session(read_only=True) as session:
-            arms = find_arms(session, runs)
-            unjudged = find_unjudged(session, arms, split) if evaluate else []
-        if unjudged:
-            _evaluate(database, settings, unjudged, split, in_process=in_process)
-        with database.session(read_only=True) as session:
-            found = compare_arms(session, find_arms(session, runs), split)
-            if curves is not None:
+        if evaluate:
+            with database.session(read_only=True) as session:
+                unjudged = find_unjudged(session, find_arms(session, runs), split)
+            if unjudged:
+                _evaluate(database, settings, unjudged, split, in_process=in_process)
+        found = Records(database, settings).compare(*runs, split=split)
+        if curves is not None:
+            with database.session(read_only=True) as session:
                 _draw(session, curves, found)
     if as_json:
         echo_json(without_nan(_document(found)))

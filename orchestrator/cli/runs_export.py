@@ -6,13 +6,12 @@ from typing import Final
 
 import click
 
-from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError, RunNotFoundError
 from metafleet.orchestrator.cli.arguments import PathType, RunName
 from metafleet.orchestrator.cli.context import load_settings, open_records
 from metafleet.orchestrator.client.exporting import FILE_FORMATS, export_runs
+from metafleet.orchestrator.client.records import Records
 from metafleet.orchestrator.client.run import Run
-from metafleet.orchestrator.records.selecting import Selection, select_runs
 
 _TENSORBOARD: Final = "tensorboard"
 _ROW: Final = "row"
@@ -55,15 +54,11 @@ def export(runs: Sequence[str], *, filters: Sequence[str], output: Path, file_fo
         raise click.UsageError("expected runs, or --where FILTER")
     settings = load_settings()
     with open_records(settings, runs[0] if runs else "latest") as database:
-        with database.session(read_only=True) as session:
-            if filters:
-                entries = select_runs(session, Selection.parse(filters))
-                records = [entry.run for entry in entries]
-            else:
-                records = [RunRepository(session).get(ref) for ref in runs]
-        if not records:
+        records = Records(database, settings)
+        found = records.runs(filters) if filters else [records.run(ref) for ref in runs]
+        if not found:
             raise RunNotFoundError("no run matches; see `metafleet runs list`")
-        chosen = {record.uid: Run(database, settings, record) for record in records}
+        chosen = {run.uid: run for run in found}
         if file_format == _TENSORBOARD:
             for run in chosen.values():
                 run.send_to(f"{_TENSORBOARD}:{output}")

@@ -5,8 +5,8 @@ from dataclasses import asdict
 import click
 from rich.table import Table
 
+from metafleet.contracts.connections import open_broker
 from metafleet.contracts.presence import WorkerInfo, list_workers
-from metafleet.orchestrator.cli.broker import open_broker
 from metafleet.orchestrator.cli.context import echo_json, load_settings
 from metafleet.orchestrator.cli.tables import make_table, show_table
 from metafleet.orchestrator.engine.incompatible_workers import find_mismatch

@@ -1,25 +1,22 @@
 """The client: finds, submits, executes and compares runs from Python."""
 
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from metafleet.contracts.connections import open_broker
 from metafleet.contracts.private_files import private_files
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
-from metafleet.db.records import RunRecord
-from metafleet.db.repositories.runs import RunRepository
+from metafleet.errors import ConfigError
+from metafleet.orchestrator.client.records import Records
 from metafleet.orchestrator.client.run import Run
 from metafleet.orchestrator.recording.left_rows import put_back_lost_runs
-from metafleet.orchestrator.records.arms import find_arms
-from metafleet.orchestrator.records.comparison import Comparison, compare_arms
 from metafleet.orchestrator.records.difference import flat
-from metafleet.orchestrator.records.selecting import Selection, select_runs
 from metafleet.orchestrator.runs.dead_owners import settle_dead_runs
-from metafleet.splits import META_TEST
 
 if TYPE_CHECKING:
     from metafleet.orchestrator.config.experiment import ExperimentConfig
@@ -30,7 +27,7 @@ Config = str | Path | Mapping[str, Any]
 """A file, the name of a shipped experiment, or nested tables as ``Run.config`` has them."""
 
 
-class Client:
+class Client(Records):
     """Access to the database of runs from Python, like the commands `metafleet runs` and `submit`.
 
     As a context manager, a client closes the database on exit. A notebook can leave the database
@@ -55,10 +52,10 @@ class Client:
             "METAFLEET_DATABASE_URL": database_url,
             "METAFLEET_BROKER_URL": broker_url,
         }
-        self._settings = Settings.load(
+        settings = Settings.load(
             given={name: str(value) for name, value in given.items() if value is not None}
         )
-        self._database = Database.open(self._settings.database_url)
+        super().__init__(Database.open(settings.database_url), settings)
         put_back_lost_runs(self._database, self._settings, log.warning)
         settle_dead_runs(self._database)
 
@@ -77,34 +74,6 @@ class Client:
         """Close the database. Runs of this client cannot be read after that."""
         self._database.close()
 
-    def run(self, ref: int | str = "latest") -> Run:
-        """Return a run by id, uid, name (the newest of that name) or "latest".
-
-        Raises:
-            RunNotFoundError: there is no such run.
-        """
-        with self._database.session(read_only=True) as session:
-            return self._of(RunRepository(session).get(ref))
-
-    def runs(
-        self, where: str = "", *, sort: str = "", limit: int | None = None, archived: bool = False
-    ) -> list[Run]:
-        """Return runs, newest first.
-
-        Args:
-            where: a filter, in the language of `metafleet runs list --where`. An example is
-                "outer.lr<0.01 and status=finished". With "", all runs are returned.
-            sort: keys to sort by, separated by commas. "-" before a key means descending order.
-            limit: maximum number of runs; None for all.
-            archived: whether to return archived runs as well.
-
-        Raises:
-            ConfigError: the filter cannot be parsed, or a key of the filter occurs in no run.
-        """
-        wanted = Selection.parse([where], sort, with_archived=archived, limit=limit)
-        with self._database.session(read_only=True) as session:
-            return [self._of(entry.run) for entry in select_runs(session, wanted)]
-
     def submit(
         self,
         config: Config,
@@ -122,17 +91,18 @@ class Client:
             config: a TOML file, the name of a shipped experiment, or nested tables.
             overrides: dotted key -> value that replaces the value in ``config``, such as
                 {"outer.lr": 0.01}.
-            seeds: the seeds; by default, the seed of the configuration.
+            seeds: different seeds, one for each run, such as [1, 2, 3]; by default, the seed of the
+                configuration.
             name: name of the runs; by default, the name of the experiment.
-            priority: priority of the runs in the queue. Runs with a higher priority are executed
-                first.
+            priority: priority of the runs in the queue, -1000 to 1000. Runs with a higher priority
+                are executed first.
 
         Raises:
             ConfigError: the configuration has problems. The message has one line for each problem.
             DataMissingError: the data are not on this machine.
         """
         checked = self._load(config, overrides or {})
-        chosen = (checked.seed,) if seeds is None else seeds
+        chosen = _checked_seeds(seeds, checked)
         return self._create(checked, seeds=chosen, name=name, detached=True, priority=priority)
 
     def train(
@@ -156,6 +126,7 @@ class Client:
 
         Raises:
             ConfigError: the configuration has problems.
+            BrokerUnavailableError: the broker cannot be reached. Nothing was recorded.
             MetafleetError: a run failed. The runs after it were not begun.
         """
         # imported here: reading records needs no learning core
@@ -165,7 +136,11 @@ class Client:
 
         checked = self._load(config, overrides or {})
         runs = []
-        for seed in (checked.seed,) if seeds is None else seeds:
+        chosen = _checked_seeds(seeds, checked)
+        if not in_process:
+            with open_broker(self._settings):
+                pass  # it answers
+        for seed in chosen:
             (run,) = self._create(checked, seeds=(seed,), name=name)
             with private_files():
                 execute_run(
@@ -177,17 +152,6 @@ class Client:
                 )
             runs.append(run.refresh())
         return runs
-
-    def compare(self, *names: str, split: str = META_TEST) -> Comparison:
-        """Compare each further run or group with the first one, like `metafleet runs compare`.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-            ConfigError: there are fewer than two names, or a filter matches runs that differ in
-                more than the seed.
-        """
-        with self._database.session(read_only=True) as session:
-            return compare_arms(session, find_arms(session, names), split)
 
     def _create(
         self,
@@ -208,8 +172,6 @@ class Client:
 
         if name is not None:
             check_name(name, "name")
-        for seed in seeds:
-            config.with_seed(seed)
         with private_files():
             check_data(self._settings, config, lambda what, done, total: None)
         found = create_runs(
@@ -224,22 +186,42 @@ class Client:
 
     def _load(self, config: Config, overrides: Mapping[str, Any]) -> "ExperimentConfig":
         from metafleet.experiments import find_experiment  # noqa: PLC0415 - as above
+        from metafleet.orchestrator.config.bounded import require_plain  # noqa: PLC0415
         from metafleet.orchestrator.config.experiment import ExperimentConfig  # noqa: PLC0415
 
-        assigned = _assignments(overrides)
         allowed = self._settings.allowed_packages
+        if not isinstance(overrides, Mapping):
+            raise ConfigError(f"overrides={overrides!r:.60}; expected a dict of keys and values")
+        require_plain(overrides)
         if isinstance(config, Mapping):
+            require_plain(config)
             return ExperimentConfig.changed(
-                config, assigned, origin="configuration", allowed_packages=allowed
+                config, flat(overrides), origin="configuration", allowed_packages=allowed
             )
         return ExperimentConfig.load(
-            find_experiment(Path(config)), assigned, allowed_packages=allowed
+            find_experiment(Path(config)), flat(overrides), allowed_packages=allowed
         )
 
-    def _of(self, record: RunRecord) -> Run:
-        return Run(self._database, self._settings, record)
 
+def _checked_seeds(seeds: Sequence[int] | None, config: "ExperimentConfig") -> list[int]:
+    """Return the seeds, or that of the configuration.
 
-def _assignments(overrides: Mapping[str, Any]) -> list[str]:
-    """Return dotted keys and values as ``--set`` accepts them; JSON of plain values is TOML."""
-    return [f"{key}={json.dumps(value)}" for key, value in flat(overrides).items()]
+    Raises:
+        ConfigError: ``seeds`` is not a list of different seeds, or a seed is out of range.
+    """
+    if seeds is None:
+        return [config.seed]
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        raise ConfigError(
+            f"seeds={seeds!r:.60} is no list; expected one seed per run, such as [1, 2, 3] or "
+            "range(3)"
+        )
+    chosen = list(seeds)
+    for seed in chosen:
+        if isinstance(seed, bool) or not isinstance(seed, Integral):
+            raise ConfigError(f"seeds has {seed!r:.60}; expected whole numbers")
+        config.with_seed(int(seed))
+    if not chosen or len(set(chosen)) != len(chosen):
+        problem = "names a seed twice" if chosen else "is empty"
+        raise ConfigError(f"seeds={chosen!r:.60} {problem}; expected different seeds")
+    return list(map(int, chosen))

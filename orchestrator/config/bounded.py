@@ -15,6 +15,7 @@ MAX_DEPTH: Final = 64
 """Maximum nesting of tables and parts of a dotted key; parsing time is quadratic in parts."""
 MAX_INTEGER: Final = 2**64 - 1
 """The largest number that any option accepts: a seed."""
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')"""
 _LONG_KEY: Final = re.compile(rf"(?:{_PART}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}")
 
@@ -60,6 +61,31 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ConfigError(f"it holds what is no number here ({error!s:.60})") from error
     _check(tree, "")
     return tree
+
+
+def require_plain(value: Any, key: str = "", depth: int = 0) -> None:
+    """Refuse a value from Python that no TOML file can hold, such as None.
+
+    Raises:
+        ConfigError: the value, or a value in it, is not a text, a number, a boolean, a list or a
+            table, is nested too deeply, or is a whole number of more than 64 bits.
+    """
+    if isinstance(value, Mapping | list | tuple) and depth <= MAX_DEPTH:
+        items = value.items() if isinstance(value, Mapping) else [("", item) for item in value]
+        for name, item in items:
+            if not isinstance(name, str):
+                raise ConfigError(f"{key or 'configuration'} has the key {name!r:.60}, not a text")
+            require_plain(item, ".".join(filter(None, (key, name))), depth + 1)
+    elif isinstance(value, str):
+        if _SURROGATE.search(value):
+            raise ConfigError(f"{key}={value!r:.60} has half a character; expected Unicode text")
+    elif isinstance(value, Mapping | list | tuple | int | float):
+        _check(value, key, depth)
+    else:
+        raise ConfigError(
+            f"{key}={value!r:.60} is of type {type(value).__name__}; expected a text, a number, "
+            "True, False, a list or a dict"
+        )
 
 
 def _check(value: Any, key: str, depth: int = 0) -> None:

@@ -26,7 +26,7 @@ from metafleet.orchestrator.config.naming import NAME, NAME_EXPECTED
 from metafleet.orchestrator.config.outer import OuterSection
 from metafleet.orchestrator.config.problems import Blame, describe, raise_problems
 from metafleet.orchestrator.config.section import Section
-from metafleet.orchestrator.config.source import apply_overrides, read_toml
+from metafleet.orchestrator.config.source import Overrides, apply_overrides, read_toml
 from metafleet.workload import Workload, WorkloadSpec
 
 MAX_SEED = 2**63 - 1
@@ -68,13 +68,13 @@ class ExperimentConfig(Section):
 
     @classmethod
     def load(
-        cls, path: Path, overrides: Sequence[str] = (), *, allowed_packages: Sequence[str] = ()
+        cls, path: Path, overrides: Overrides = (), *, allowed_packages: Sequence[str] = ()
     ) -> Self:
         """Read a TOML file, apply ``--set`` overrides, and check the result. Do not open the data.
 
         Args:
             path: the file.
-            overrides: assignments, e.g. "outer.lr=0.01".
+            overrides: assignments, e.g. "outer.lr=0.01", or dotted key -> value.
             allowed_packages: packages of the user that may be imported.
 
         Raises:
@@ -87,7 +87,7 @@ class ExperimentConfig(Section):
     def changed(
         cls,
         tree: Mapping[str, Any],
-        overrides: Sequence[str],
+        overrides: Overrides,
         *,
         origin: str,
         allowed_packages: Sequence[str] = (),

@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from metafleet.orchestrator.config.bounded import MAX_DEPTH, parse_toml, read_bo
 from metafleet.orchestrator.config.problems import type_name
 
 Tree = dict[str, Any]
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Assignments as for ``--set``, such as "outer.lr=0.01", or dotted key -> value."""
 _VALUE = "it"
 _PLACES = ("path", "imported")
 """Two alternative options for the place of the data; overriding one replaces the other."""
@@ -67,14 +69,10 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
         ConfigError: the text has no ``=``, or no key before the ``=``.
     """
     key, equals, value = text.partition("=")
-    path = tuple(part.strip() for part in key.split("."))
+    path = _path_of(key)
     if not equals or not all(path):
         raise ConfigError(
             f"--set {text!r:.200} assigns nothing; expected key=value, like outer.lr=0.01"
-        )
-    if len(path) > MAX_DEPTH:
-        raise ConfigError(
-            f"--set {text!r:.40}...: a key of {len(path)} parts; expected {MAX_DEPTH} at most"
         )
     try:
         return path, parse_value(value.strip())
@@ -95,7 +93,22 @@ def parse_value(text: str) -> Any:
     return parsed[_VALUE] if parsed.keys() == {_VALUE} else text
 
 
-def apply_overrides(tree: Tree, overrides: Sequence[str]) -> tuple[Tree, frozenset[str]]:
+def _path_of(key: str) -> tuple[str, ...]:
+    path = tuple(part.strip() for part in key.split("."))
+    if len(path) > MAX_DEPTH:
+        raise ConfigError(
+            f"--set {key!r:.40}...: a key of {len(path)} parts; expected {MAX_DEPTH} at most"
+        )
+    return path
+
+
+def _assignments(overrides: Overrides) -> list[tuple[tuple[str, ...], Any]]:
+    if not isinstance(overrides, Mapping):
+        return [parse_override(text) for text in overrides]
+    return [(_path_of(key), value) for key, value in overrides.items()]
+
+
+def apply_overrides(tree: Tree, overrides: Overrides) -> tuple[Tree, frozenset[str]]:
     """Apply overrides to a copy of ``tree``; return the copy and the dotted keys of the overrides.
 
     An override of ``data.path`` replaces the file's ``data.imported``, and vice versa.
@@ -105,8 +118,7 @@ def apply_overrides(tree: Tree, overrides: Sequence[str]) -> tuple[Tree, frozens
             table.
     """
     keys = set()
-    for text in overrides:
-        path, value = parse_override(text)
+    for path, value in _assignments(overrides):
         tree = _with_value(tree, path, value)
         keys.add(".".join(path))
     return _with_one_place(tree, keys), frozenset(keys)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection
 from structlog.contextvars import bound_contextvars
@@ -44,6 +44,7 @@ from metafleet.orchestrator.training.events import EvaluationDone, Observer
 from metafleet.workload import Workload
 
 _PACKAGES = ("torch", "numpy", "celery", "kombu", "redis", "sqlalchemy", "safetensors", "pillow")
+MOST_PRIORITY: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,19 @@ class Queueing:
 
     Attributes:
         detached: whether to queue the runs now, for servers to execute.
-        priority: priority of the runs in the queue. Runs with a higher priority are executed first.
-            The priority is recorded even if the runs are not queued now.
+        priority: priority of the runs in the queue, -1000 to 1000. Runs with a higher priority are
+            executed first. The priority is recorded even if the runs are not queued now.
     """
 
     detached: bool
     priority: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.priority, int) or abs(self.priority) > MOST_PRIORITY:
+            raise ConfigError(
+                f"priority={self.priority!r:.40}; expected a whole number from {-MOST_PRIORITY} to "
+                f"{MOST_PRIORITY}"
+            )
 
 
 def check_data(settings: Settings, config: ExperimentConfig, progress: Progress) -> None:

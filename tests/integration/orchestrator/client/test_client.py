@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import resource
 import statistics
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyarrow import parquet
@@ -20,7 +22,7 @@ from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.db.records import RUNS
 from metafleet.db.repositories import RunRepository
-from metafleet.errors import RunNotFoundError
+from metafleet.errors import MetafleetError, RunNotFoundError
 from metafleet.orchestrator.cli.main import main
 from metafleet.orchestrator.client.exporting import export_runs
 from metafleet.orchestrator.client.run import Run
@@ -212,6 +214,72 @@ def test_what_is_wrong_is_refused_and_nothing_is_recorded(client: Client) -> Non
     with pytest.raises(RunNotFoundError):
         client.run()
     assert client.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ([5, 5], "names a seed twice"),
+        ([], "is empty"),
+        (3, r"expected one seed per run, such as \[1, 2, 3\]"),
+        ("12", "expected one seed per run"),
+        ([1.0], "expected whole numbers"),
+        ([True], "expected whole numbers"),
+    ],
+)
+def test_seeds_that_are_no_different_numbers_are_refused(
+    client: Client, seeds: Any, said: str
+) -> None:
+    for use in (client.submit, client.train):
+        with pytest.raises(ConfigError, match=said):
+            use(SINUSOID, seeds=seeds)
+    assert client.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"outer.lr": None}, r"outer\.lr=None is of type NoneType"),
+        ({"outer.lr": math.inf}, r"outer\.lr=inf; expected a number > 0"),
+        ({"learner.inner_lr": math.nan}, "inner_lr=nan; expected a finite number"),
+        ({"description": "\ud800"}, "half a character"),
+        ({"outer": {"steps": 2**70}}, r"outer\.steps is a whole number of 71 bits"),
+        ({"data": {"name": Path("a")}}, r"data\.name=PosixPath"),
+        ({1: 2}, "has the key 1, not a text"),
+        (["outer.lr=1"], "expected a dict"),
+    ],
+)
+def test_values_that_no_configuration_can_hold_are_refused(
+    client: Client, overrides: Any, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said) as raised:
+        client.submit(SINUSOID, overrides=overrides)
+    assert "\n" not in str(raised.value)
+    assert client.runs() == []
+
+
+def test_values_from_python_arrive_as_they_are(client: Client) -> None:
+    text = 'a "rocket" \U0001f680\n\x07'
+    overrides = {"description": text, "model": {"hidden": (8, 8)}, "outer.lr": 1e-07}
+    (run,) = client.submit(SINUSOID, overrides=overrides, seeds=range(7, 8))
+
+    assert run.config["description"] == text and run.seed == 7
+    assert (run.config["model"]["hidden"], run.config["outer"]["lr"]) == ([8, 8], 1e-07)
+    with pytest.raises(ConfigError, match=r"outer=None is of type NoneType"):
+        client.submit({**run.config, "outer": None})
+    with pytest.raises(ConfigError, match="priority='high'"):
+        client.submit(SINUSOID, priority="high")  # type: ignore[arg-type]
+
+
+def test_servers_that_cannot_be_reached_are_told_in_one_line(home: Path) -> None:
+    with pytest.raises(MetafleetError, match=r"postgresql://u:\*\*\*@.* is reachable") as database:
+        Client(home=home, database_url="postgresql://u:secret@127.0.0.1:1/x")
+    assert "\n" not in str(database.value) and "secret" not in str(database.value)
+    with Client(home=home, broker_url="redis://127.0.0.1:1/0") as client:
+        with pytest.raises(MetafleetError, match="cannot be reached") as broker:
+            client.train(SINUSOID)
+        assert "\n" not in str(broker.value)
+        assert client.runs() == []
 
 
 @pytest.mark.parametrize("file_format", ["csv", "jsonl", "parquet"])
