@@ -22,7 +22,8 @@ from metafleet.episodes.source import EpisodeSource
 from metafleet.errors import ConfigError, DataCorruptError, ImpureError, NumericsError
 from metafleet.execution import Execution, Strategy, check_mapped, make_execution
 from metafleet.execution.compiled import CompiledExecution
-from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
+from metafleet.learners.base import EpisodeAnswer, EpisodeMetrics, Learner, MetaGradient
+from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.registry import build_learner
 from metafleet.models.module_mode import meta_training
 from metafleet.models.registry import model_factory
@@ -241,6 +242,26 @@ class Workload:
                 except NumericsError as error:
                     raise NumericsError(f"{split} step={step} episode={index}: {error}") from error
         return tuple(metrics)
+
+    def answer(
+        self, state: MetaState, *, split: str, step: int, index: int
+    ) -> tuple[Episode, EpisodeAnswer]:
+        """Evaluate one episode as ``evaluate`` does; return the episode, its outputs and metrics.
+
+        Raises:
+            NumericsError: a loss is not finite.
+            ImpureError: as in ``evaluate``.
+        """
+        with self._guarded(state):
+            here = self._on_device(state)
+            episode = self._drawn(split=split, step=step, index=index)
+            if isinstance(self.learner, EpisodicLearner):
+                return episode, self.learner.answer(here, episode)
+            metrics = self.learner.evaluate(here, episode)
+            episode = self._drawn(split=split, step=step, index=index)  # seeds generators again
+            inputs = episode.query.inputs
+            outputs = self.learner.predict(here, episode.support, inputs, episode.n_way)
+            return episode, EpisodeAnswer(outputs, metrics)
 
     @contextmanager
     def _guarded(self, state: MetaState) -> Iterator[None]:

@@ -55,6 +55,13 @@ class DataSet(ABC):
         """Open arrays, classes and splits; None if there are none. Raises like ``open_source``."""
         return None
 
+    def find_prepared(self, options: Any, data_dir: Path) -> PreparedData | None:
+        """Return data that were prepared before with these options; None if there are none.
+
+        This prepares nothing and does not need the original.
+        """
+        return None
+
     @abstractmethod
     def open_source(self, options: Any, data_dir: Path) -> EpisodeSource:
         """Open the data for sampling.

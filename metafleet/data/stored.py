@@ -101,6 +101,10 @@ class StoredDataSet(ItemDataSet, Generic[OptionsT]):
             self.download(options, data_dir / self.name, progress)
         return self._open(options, data_dir, progress)
 
+    def find_prepared(self, options: OptionsT, data_dir: Path) -> PreparedData | None:
+        """Return the newest data prepared with these options from any original."""
+        return find_by_recipe(data_dir, self.name, self.recipe(options))
+
     def open_classes(self, options: OptionsT, data_dir: Path) -> ClassData:
         """Open the data; prepare them first if that needs no download."""
         prepared = self._open(options, data_dir, no_progress)

@@ -39,6 +39,7 @@ from metafleet.episodes.items import (
     view_counts,
 )
 from metafleet.episodes.many import EligibleClasses, ManyEpisodes
+from metafleet.episodes.sampled_rows import SampledRows, numbered, owners, rows_in
 from metafleet.episodes.source import check_counts
 from metafleet.episodes.special import SpecialEpisodes
 from metafleet.errors import ConfigError
@@ -84,7 +85,7 @@ class ClassEpisodeSource(ItemSource):
         self._more_classes = more_classes or (lambda n_way: "pick another split")
         super().__init__(modalities)
         self._splits = {split: tuple(classes) for split, classes in splits.items()}
-        self._name = name
+        self._name, self._class_names = name, class_names
         self._special = SpecialEpisodes(
             self._modalities, self._splits, class_names, class_texts, name=name
         )
@@ -92,6 +93,7 @@ class ClassEpisodeSource(ItemSource):
         """Number of features of a class's name; None if episodes show its bytes."""
         self._eligible: dict[tuple[str, int], EligibleClasses] = {}
         self._targets: dict[tuple[int, int], Tensor] = {}
+        self._numbered: ClassEpisodeSource | None = None
 
     def n_classes(self, split: str) -> int:
         """Return the number of classes in ``split``."""
@@ -158,6 +160,26 @@ class ClassEpisodeSource(ItemSource):
             ),
             n_way=shape.n_way,
         )
+
+    def sample_rows(self, split: str, shape: EpisodeShape, rng: CounterRng) -> SampledRows:
+        """Return the classes and rows of the episode that ``sample`` draws for the same address.
+
+        A class without a name is called by its position in the split, from 0.
+        """
+        if self._numbered is None:
+            self._numbered = ClassEpisodeSource(
+                numbered(self._modalities),
+                self._splits,
+                name=self._name,
+                class_names=self._class_names,
+            )
+        episode = self._numbered.sample(split, shape, rng)
+        support, query = rows_in(episode.support), rows_in(episode.query)
+        first = [support[episode.support.targets.tolist().index(i)] for i in range(shape.n_way)]
+        names = None if self._class_names is None else self._class_names[split]
+        classes = owners(self._splits[split], first)
+        called = tuple(str(index) if names is None else names[index] for index in classes)
+        return SampledRows(called, support, query)
 
     def sample_many(
         self, split: str, shape: EpisodeShape, rngs: Sequence[CounterRng]

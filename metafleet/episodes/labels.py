@@ -31,6 +31,7 @@ from metafleet.episodes.items import (
     mean_example,
     view_counts,
 )
+from metafleet.episodes.sampled_rows import SampledRows
 from metafleet.episodes.source import check_counts
 from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng
@@ -149,6 +150,11 @@ class LabelEpisodeSource(ItemSource):
             ),
             n_way=shape.n_way,
         )
+
+    def sample_rows(self, split: str, shape: EpisodeShape, rng: CounterRng) -> SampledRows:
+        """Return the labels and rows of the episode that ``sample`` draws for the same address."""
+        labels, support, query = self._draw(split, shape, rng)
+        return SampledRows(tuple(labels), tuple(support), tuple(query))
 
     def _draw(
         self, split: str, shape: EpisodeShape, rng: CounterRng

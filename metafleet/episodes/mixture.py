@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import Episode, EpisodeShape, ExampleSet, presence_key
+from metafleet.episodes.sampled_rows import SampledRows
 from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng
 
@@ -184,6 +185,18 @@ class MixtureSource:
         return replace(
             episode, support=_renamed(part, episode.support), query=_renamed(part, episode.query)
         )
+
+    def sample_rows(self, split: str, shape: EpisodeShape, rng: CounterRng) -> SampledRows | None:
+        """Return the classes and rows of the episode that ``sample`` draws for the same address.
+
+        The result is None if the episode's part has no stored items.
+        """
+        part = self._part_of(shape, rng.index)
+        draw = getattr(part.source, "sample_rows", None)
+        if draw is None:
+            return None
+        found: SampledRows = draw(split, _shape_for(part, shape), rng)
+        return replace(found, part=part.label)
 
     def _chosen(self, shape: EpisodeShape) -> list[MixturePart]:
         return [part for part in self._parts if not shape.parts or part.label in shape.parts]

@@ -10,7 +10,8 @@ import numpy as np
 
 from metafleet.data.decoding.registry import get_decoder, has_decoder
 from metafleet.data.mixture import Mixture
-from metafleet.data.prepared.prepared import MEASURED, PreparedData
+from metafleet.data.prepared.decoder_values import decoder_values
+from metafleet.data.prepared.prepared import PreparedData
 from metafleet.data.registry import open_data
 from metafleet.episode import CLASS_TEXT
 from metafleet.errors import ConfigError
@@ -47,7 +48,7 @@ def input_specs(
     return {
         modality: InputSpec.of(
             prepared.arrays[modality],
-            _decoding(prepared, modality),
+            decoder_values(prepared, modality),
             _brightness(prepared, modality),
             prepared.encoders.get(modality),
         )
@@ -125,15 +126,3 @@ def _brightness(prepared: PreparedData, modality: str) -> float | None:
     mask = prepared.load_mask(modality)
     rows = range(prepared.n_items) if mask is None else np.flatnonzero(mask).tolist()
     return mean_brightness(prepared.load(modality), rows)
-
-
-def _decoding(prepared: PreparedData, modality: str) -> dict[str, Any]:
-    """Return the decoder options in the recipe of prepared data."""
-    recipe = prepared.recipe.get(modality) or prepared.recipe.get("columns", {}).get(modality)
-    if isinstance(recipe, Mapping) and "options" in recipe:
-        return dict(recipe["options"])
-    kind = prepared.arrays[modality].kind
-    own = (table for table in prepared.recipe.get("kinds", ()) if table["name"] == kind)
-    by_kind = next(own, prepared.recipe.get(kind))  # for the user's own folders
-    measured = prepared.recipe.get(MEASURED, {}).get(modality, {})
-    return {**(by_kind if isinstance(by_kind, Mapping) else {}), **measured}

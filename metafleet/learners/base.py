@@ -31,6 +31,18 @@ class EpisodeMetrics:
     accuracy: float | None
 
 
+class EpisodeAnswer(NamedTuple):
+    """The outputs for the query set of one episode, with the metrics that follow from them.
+
+    Attributes:
+        outputs: logits [n, n_way], or values [n, d].
+        metrics: loss and accuracy.
+    """
+
+    outputs: Tensor
+    metrics: EpisodeMetrics
+
+
 @dataclass(frozen=True, slots=True)
 class MetaGradient:
     """The meta-gradient and metrics of one or several episodes.

@@ -16,6 +16,7 @@ from metafleet.episode import Episode, ExampleSet, alike, keep_support, kept_sup
 from metafleet.errors import ConfigError
 from metafleet.learners.base import (
     Adaptation,
+    EpisodeAnswer,
     EpisodeMetrics,
     EpisodeOutcome,
     MetaGradient,
@@ -218,13 +219,17 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         Raises:
             NumericsError: a loss is not finite.
         """
+        return self.answer(state, episode).metrics
+
+    def answer(self, state: MetaState, episode: Episode) -> EpisodeAnswer:
+        """Do the same as ``evaluate``, and return the outputs for the query set as well."""
         outputs = self._predict(
             state, episode.support, episode.query.inputs, episode.n_way, seed=episode.seed
         )
         targets = episode.query.targets
-        return judge(
-            outputs, targets, self.loss(outputs, targets), is_regression=self.is_regression
-        )
+        loss = self.loss(outputs, targets)
+        metrics = judge(outputs, targets, loss, is_regression=self.is_regression)
+        return EpisodeAnswer(outputs, metrics)
 
     def predict(
         self, state: MetaState, support: ExampleSet, inputs: Mapping[str, Tensor], n_way: int

@@ -10,6 +10,7 @@ the volume of a sound has little effect, and values are near [-1, 1].
 import functools
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,10 +19,11 @@ import numpy.typing as npt
 
 from metafleet.data.decoding.base import Array, Decoder, import_library
 from metafleet.data.decoding.drawing import TILE, draw_bars, spread
+from metafleet.data.decoding.shown import Shown, png, wav, waveform_svg
 from metafleet.data.decoding.views import wave_view
 from metafleet.data.decoding.whole import require_whole
 from metafleet.encoders.choice import EncoderChoice
-from metafleet.errors import DecodeError
+from metafleet.errors import ConfigError, DecodeError
 from metafleet.options import require
 from metafleet.seeds import CounterRng
 
@@ -156,9 +158,28 @@ class AudioDecoder(Decoder):
             return draw_bars(np.abs(item), self.n_squares)
         from PIL import Image  # noqa: PLC0415 - only the sheet needs it
 
-        grey = 255 - 255 * spread(item.astype(np.float64))
-        picture = Image.fromarray(grey[::-1].astype(np.uint8))
-        return picture.resize((TILE, TILE), Image.Resampling.BILINEAR)
+        return _spectrogram(item).resize((TILE, TILE), Image.Resampling.BILINEAR)
+
+    def show(self, item: Array, options: Mapping[str, Any], fonts: "Fonts") -> Shown:
+        """Return a spectrogram, and for waves the waveform and the sound itself."""
+        if item.ndim == 2:
+            return Shown((png(_spectrogram(item)),))
+        known = {key: it for key, it in options.items() if key in ("sample_rate_hz", "n_mels")}
+        rate_hz = int(known.get("sample_rate_hz", AudioOptions().sample_rate_hz))
+        try:
+            chosen = AudioOptions(**known, duration_s=len(item) / rate_hz)
+            pictures = [png(_spectrogram(log_mel(item, chosen)))]
+        except ConfigError:  # too short for a window
+            pictures = []
+        return Shown(tuple(pictures), waveform_svg(item), sound=wav(item, rate_hz))
+
+
+def _spectrogram(item: Array) -> "Image":
+    """Draw [bands, frames], loud cells dark and low frequencies at the bottom."""
+    from PIL import Image  # noqa: PLC0415 - optional
+
+    grey = 255 - 255 * spread(item.astype(np.float64))
+    return Image.fromarray(grey[::-1].astype(np.uint8))
 
 
 def _soundfile() -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metafleet.data.decoding.drawing import Fonts
+from metafleet.data.decoding.shown import Shown, png
 from metafleet.errors import ConfigError, DataMissingError
 from metafleet.seeds import CounterRng
 
@@ -170,6 +171,16 @@ class Decoder(ABC):
     @abstractmethod
     def draw(self, item: Array, fonts: Fonts) -> "Image":
         """Draw a decoded item as a tile of size ``drawing.tile_size``."""
+
+    def show(self, item: Array, options: Mapping[str, Any], fonts: Fonts) -> Shown:
+        """Return forms of a decoded item for a web page. By default, it is the tile of a sheet.
+
+        Args:
+            item: the item, in the dtype and shape that ``example`` has.
+            options: the options of the decoder that are known, JSON values.
+            fonts: fonts for ``draw``.
+        """
+        return Shown((png(self.draw(item, fonts)),))
 
 
 def import_library(module: str, *, package: str, extra: str) -> Any:

@@ -19,6 +19,7 @@ from metafleet.data.decoding.raster import (
     require_range,
     to_pixels,
 )
+from metafleet.data.decoding.shown import Shown, picture_of, png
 from metafleet.data.decoding.views import crop_view
 from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
@@ -124,6 +125,10 @@ class ImageDecoder(Decoder):
     def draw(self, item: Array, fonts: "Fonts") -> "Image":
         """Draw the pixels."""
         return draw_picture(item)
+
+    def show(self, item: Array, options: Mapping[str, Any], fonts: "Fonts") -> Shown:
+        """Return the picture."""
+        return Shown((png(picture_of(item)),))
 
 
 def measure_range(parts: Iterable[Readable]) -> Range:

@@ -10,6 +10,7 @@ import numpy as np
 
 from metafleet.data.decoding.base import Array, Decoder, Readable
 from metafleet.data.decoding.depth import Range
+from metafleet.data.decoding.shown import Shown
 from metafleet.errors import ConfigError, DataError, DecodeError
 from metafleet.registry import import_class, readable_errors
 
@@ -121,6 +122,16 @@ class OwnDecoder(Decoder):
                 f"kind {self.kind!r}: draw returned a {type(tile).__name__}; expected a PIL image"
             )
         return tile
+
+    def show(self, item: Array, options: Mapping[str, Any], fonts: "Fonts") -> Shown:
+        """Return the result of the user's ``show``."""
+        with self._blamed("show"):
+            found = self.own.show(item, options, fonts)
+        if not isinstance(found, Shown):
+            raise DataError(
+                f"kind {self.kind!r}: show returned a {type(found).__name__}; expected Shown"
+            )
+        return found
 
     def _blamed(self, what: str) -> AbstractContextManager[None]:
         return readable_errors(f"kind {self.kind!r}: {what} failed")

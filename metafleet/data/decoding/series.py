@@ -22,6 +22,7 @@ import numpy.typing as npt
 from metafleet.data.decoding.base import Array, Decoder, Readable
 from metafleet.data.decoding.drawing import PAPER, SMOOTH, TILE, blend, spread, tile_size
 from metafleet.data.decoding.npy import MAGIC, read_npy
+from metafleet.data.decoding.shown import Shown, curves_svg
 from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
 from metafleet.options import require
@@ -150,6 +151,10 @@ class SeriesDecoder(Decoder):
             points = list(zip(times.tolist(), heights[:, channel].tolist(), strict=True))
             draw.line(points, fill=blend(channel / last), width=round(1.2 * SMOOTH))
         return tile.resize(size, Image.Resampling.LANCZOS)
+
+    def show(self, item: Array, options: Mapping[str, Any], fonts: "Fonts") -> Shown:
+        """Return a curve for each of the first channels."""
+        return Shown(drawing=curves_svg(item[:, :_MAX_CURVES]))
 
 
 def standardise(values: Values) -> Values:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from metafleet.data.decoding.base import Array, Decoder
 from metafleet.data.decoding.drawing import PAPER, SMOOTH, TILE, blend
 from metafleet.data.decoding.npy import MAGIC, read_npy
+from metafleet.data.decoding.shown import Shown, strokes_svg
 from metafleet.data.strokes import resample
 from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
@@ -100,6 +101,10 @@ class StrokeDecoder(Decoder):
                 draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
             begins = pen > 0
         return tile.resize((TILE, TILE), Image.Resampling.LANCZOS)
+
+    def show(self, item: Array, options: Mapping[str, Any], fonts: "Fonts") -> Shown:
+        """Return the pen's path."""
+        return Shown(drawing=strokes_svg(item))
 
 
 def _read(source: bytes) -> list[Points]:

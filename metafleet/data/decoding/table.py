@@ -10,6 +10,7 @@ import numpy as np
 
 from metafleet.data.decoding.base import Array, Decoder, Readable
 from metafleet.data.decoding.drawing import draw_bars
+from metafleet.data.decoding.shown import Shown
 from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
 from metafleet.options import require
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_WIDTH = 1 << 16
 _MAX_BYTES_EACH = 64
+_MOST_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,12 @@ class TableDecoder(Decoder):
     def draw(self, item: Array, fonts: "Fonts") -> "Image":
         """Draw a bar for each number."""
         return draw_bars(item, self.n_squares)
+
+    def show(self, item: Array, options: Mapping[str, Any], fonts: "Fonts") -> Shown:
+        """Return the numbers, or bars if there are too many to read."""
+        if len(item) > _MOST_SHOWN:
+            return super().show(item, options, fonts)
+        return Shown(numbers=tuple(item.astype(float).tolist()))
 
 
 def _numbers(source: bytes) -> list[float]:

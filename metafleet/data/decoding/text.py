@@ -1,6 +1,6 @@
 """Texts: UTF-8 bytes uint8 [max_bytes], zero-padded; or features of a sentence encoder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from metafleet.data.decoding.base import Array, Decoder
 from metafleet.data.decoding.drawing import INK, PAPER, draw_bars, tile_size
+from metafleet.data.decoding.shown import Shown
 from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
 from metafleet.options import require
@@ -98,6 +99,12 @@ class TextDecoder(Decoder):
         lines = wrap(text, lambda line: draw.textlength(line, font=font) <= tile.width - 6)
         draw.multiline_text((3, 2), "\n".join(lines[:4]), fill=INK, font=font, spacing=2)
         return tile
+
+    def show(self, item: Array, options: Mapping[str, Any], fonts: "Fonts") -> Shown:
+        """Return the text."""
+        if item.dtype != np.uint8:
+            return super().show(item, options, fonts)
+        return Shown(text=item.tobytes().rstrip(b"\0").decode(errors="replace"))
 
 
 def _read(source: bytes) -> str:

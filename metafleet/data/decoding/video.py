@@ -6,7 +6,7 @@ evenly spaced by number, because its frames usually have equal durations.
 
 import bisect
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from metafleet.data.decoding.raster import (
     pillow,
     to_pixels,
 )
+from metafleet.data.decoding.shown import Shown, picture_of, png
 from metafleet.data.decoding.views import crop_view
 from metafleet.data.decoding.whole import require_whole
 from metafleet.encoders.choice import EncoderChoice
@@ -41,6 +42,8 @@ MAX_FRAMES = 20_000
 MAX_FRAMES_KEPT = 256
 _WHOLE_ENOUGH = 0.9  # share of the duration in the header, which is often slightly wrong
 _WEBP = b"WEBP"
+_MOST_SHOWN = 4
+"""Number of frames that a page shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,11 @@ class VideoDecoder(Decoder):
         tile.paste(draw_picture(item[0]), (0, 0))
         tile.paste(draw_picture(item[len(item) // 2]), (TILE + GAP, 0))
         return tile
+
+    def show(self, item: Array, options: Mapping[str, Any], fonts: "Fonts") -> Shown:
+        """Return at most ``_MOST_SHOWN`` frames, evenly spaced."""
+        chosen = np.linspace(0, len(item) - 1, min(len(item), _MOST_SHOWN)).round().astype(int)
+        return Shown(tuple(png(picture_of(item[index])) for index in chosen))
 
 
 def is_animation(source: bytes) -> bool:

@@ -75,6 +75,10 @@ class Folder(ItemDataSet):
             or find_kept(options, data_dir) is not None
         )
 
+    def find_prepared(self, options: FolderOptions, data_dir: Path) -> PreparedData | None:
+        """Return the newest data prepared from the options' folder."""
+        return find_kept(replace(options, imported=""), data_dir) if options.path else None
+
     def prepare(self, options: FolderOptions, data_dir: Path, progress: Progress) -> PreparedData:
         """Read and decode the folder, or return the prepared data if nothing has changed."""
         prepared = self._prepare(options, data_dir, progress)

@@ -86,6 +86,11 @@ class ClassData:
             more_classes=more_classes,
         )
 
+    def stored_rows(self, rows: Sequence[int]) -> list[int]:
+        """Return the rows in the prepared arrays of items that ``open_source`` numbers ``rows``."""
+        kept = self._kept()
+        return list(rows) if kept is None else [int(row) for row in kept.take(rows)]
+
     def _class_texts(self) -> dict[str, Tensor] | None:
         """Return class -> features of its name, [d]; None if names are not encoded."""
         rows = self.prepared.load_class_text()

@@ -1,0 +1,1 @@
+"""Writes a report of runs as one HTML file that needs nothing else."""
