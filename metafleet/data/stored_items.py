@@ -10,7 +10,7 @@ from metafleet.data.decoding.shown import Shown
 from metafleet.data.mixture import Mixture
 from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.decoder_values import decoder_values
-from metafleet.data.prepared.prepared import PreparedData
+from metafleet.data.prepared.prepared import Array, PreparedData
 from metafleet.data.registry import open_data
 from metafleet.data.sheet.sheet_fonts import SheetFonts
 from metafleet.encoders.choice import PLAIN
@@ -33,6 +33,7 @@ class StoredItems:
     ) -> None:
         self._data, self._decoded, self._names = data, decoded, names
         self._fonts = SheetFonts()
+        self._arrays: dict[str, Array] = {}
 
     @property
     def modalities(self) -> dict[str, str]:
@@ -61,9 +62,10 @@ class StoredItems:
         kind = found.arrays[modality].kind
         if not has_decoder(kind):
             raise DataError(f"items of {kind!r} are of no kind that can be shown")
-        return get_decoder(kind).show(
-            found.load(modality)[row], decoder_values(found, modality), self._fonts
-        )
+        if modality not in self._arrays:  # opening a file takes longer than showing an item
+            self._arrays[modality] = found.load(modality)
+        item = self._arrays[modality][row]
+        return get_decoder(kind).show(item, decoder_values(found, modality), self._fonts)
 
 
 @dataclass(frozen=True, slots=True)
