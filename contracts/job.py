@@ -16,7 +16,7 @@ def _encodable(text: str) -> str:
     return text
 
 
-Kind = Literal["gradient", "evaluate", "reduce", "encode"]
+Kind = Literal["gradient", "evaluate", "inner_curve", "reduce", "encode"]
 Status = Literal["ok", "failed", "refused", "missing"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Text = Annotated[str, AfterValidator(_encodable)]
@@ -66,8 +66,8 @@ class InnerLoopJob(_Message):
         stream, step: name of the sequence of steps ("train", "validate-..."), and the step's number
             in this sequence.
         shard, n_shards, attempt: index of the shard, number of shards, index of the attempt from 0.
-        kind: "gradient" for a sum of meta-gradients, "evaluate" for metrics only, "reduce" for a
-            sum of sums, "encode" for features.
+        kind: "gradient" for a sum of meta-gradients, "evaluate" for metrics only, "inner_curve" for
+            metrics after each inner step, "reduce" for a sum of sums, "encode" for features.
         split, episode_step: episodes are drawn from CounterRng(seed, split, episode_step).
         first_episode, n_episodes: the shard's range of episode indices.
         plan: digest of the run's workload description; for "encode", digest of the encoder's
@@ -139,8 +139,9 @@ class ShardResult(_Message):
         queue_wait_s, compute_s: seconds from sending to starting the job, and seconds of computing.
         blob_bytes: length of the encoded sum; 0 if there is no sum.
         blob_digest, blob_seal: see ``BlobRef``.
-        losses, accuracies: one value for each episode, in the order of the episodes. For
-            regression, there are no accuracies.
+        losses, accuracies: one value for each episode, in the order of the episodes. For kind
+            "inner_curve", there are several values for each episode; see
+            ``Workload.inner_metrics``. For regression, there are no accuracies.
         error, is_retryable: the error message, and whether another attempt may succeed.
         reason: the kind of error, as a label for counters.
     """

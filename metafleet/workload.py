@@ -5,7 +5,7 @@ dispatcher and the Celery workers call the same methods ``gradient`` and ``evalu
 a shard (a part of a step's episodes) therefore does not depend on where it is computed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from metafleet.execution import Execution, Strategy, check_mapped, make_executio
 from metafleet.execution.compiled import CompiledExecution
 from metafleet.learners.base import EpisodeAnswer, EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.episodic import EpisodicLearner
+from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.learners.registry import build_learner
 from metafleet.models.module_mode import meta_training
 from metafleet.models.registry import model_factory
@@ -232,13 +233,65 @@ class Workload:
             ImpureError: the learner wrote to ``state``, or the model wrote to one of its own
                 buffers.
         """
+        return self._measured(
+            lambda here, episode: [self.learner.evaluate(here, episode)],
+            state,
+            split=split,
+            step=step,
+            episodes=range(first_episode, first_episode + n_episodes),
+        )
+
+    @property
+    def n_inner_steps(self) -> int:
+        """The number of inner steps in evaluation; 0 for a learner without inner steps."""
+        if not isinstance(self.learner, InnerLoopLearner):
+            return 0
+        return self.learner.n_steps(is_training=False)
+
+    def inner_metrics(
+        self, state: MetaState, *, split: str, step: int, first_episode: int, n_episodes: int
+    ) -> tuple[EpisodeMetrics, ...]:
+        """Evaluate episodes after each inner step. Raises the errors of ``evaluate``.
+
+        Returns:
+            2 * (n_inner_steps + 1) metrics for each episode: support set and query set before the
+            first inner step, support set and query set after the first inner step, and so on.
+
+        Raises:
+            ConfigError: the learner has no inner steps.
+        """
+        learner = self.learner
+        if not isinstance(learner, InnerLoopLearner):
+            raise ConfigError(
+                f"learner {self.spec.learner.get('name')!r} has no inner steps; expected a learner "
+                "that adapts by inner steps, such as 'maml'"
+            )
+        return self._measured(
+            lambda here, episode: [
+                m for pair in learner.inner_metrics(here, episode) for m in pair
+            ],
+            state,
+            split=split,
+            step=step,
+            episodes=range(first_episode, first_episode + n_episodes),
+        )
+
+    def _measured(
+        self,
+        measure: Callable[[MetaState, Episode], list[EpisodeMetrics]],
+        state: MetaState,
+        *,
+        split: str,
+        step: int,
+        episodes: range,
+    ) -> tuple[EpisodeMetrics, ...]:
         metrics = []
         with self._guarded(state):
             here = self._on_device(state)
-            for index in range(first_episode, first_episode + n_episodes):
+            for index in episodes:
                 episode = self._drawn(split=split, step=step, index=index)
                 try:
-                    metrics.append(self.learner.evaluate(here, episode))
+                    metrics += measure(here, episode)
                 except NumericsError as error:
                     raise NumericsError(f"{split} step={step} episode={index}: {error}") from error
         return tuple(metrics)

@@ -217,8 +217,9 @@ class InnerLoopRunner:
             fingerprint = fingerprint_text(self._torch_device, compiles=True, code=code)
         require_numerics(job.fingerprint, fingerprint)
         state = self._states.get(job, schema)
-        if job.kind == "evaluate":
-            metrics = workload.evaluate(
+        if job.kind in ("evaluate", "inner_curve"):
+            judge = workload.evaluate if job.kind == "evaluate" else workload.inner_metrics
+            metrics = judge(
                 state,
                 split=job.split,
                 step=job.episode_step,

@@ -186,6 +186,39 @@ EPISODE_RESULTS = table_of_run(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InnerCurveRecord:
+    """The mean results of an evaluation after each inner step.
+
+    Each tuple has N + 1 numbers for N inner steps. The first number is the mean before the first
+    inner step.
+
+    Attributes:
+        step, split, label: as in ``EvaluationRecord``.
+        episodes: number of episodes, which may be fewer than those of the evaluation.
+        support_losses, support_accuracies: means on the support sets, to which the learner adapts.
+        query_losses, query_accuracies: means on the query sets.
+        query_losses_ci95, query_accuracies_ci95: half widths of the 95 % confidence intervals of
+            the means on the query sets. Accuracies are in [0, 1], and None for regression.
+    """
+
+    step: int
+    split: Annotated[str, String(SPLIT_LENGTH)]
+    label: Annotated[str, String(LABEL_LENGTH)]
+    episodes: int
+    support_losses: Annotated[tuple[float, ...], Reals]
+    support_accuracies: Annotated[tuple[float, ...], Reals] | None
+    query_losses: Annotated[tuple[float, ...], Reals]
+    query_losses_ci95: Annotated[tuple[float, ...], Reals]
+    query_accuracies: Annotated[tuple[float, ...], Reals] | None
+    query_accuracies_ci95: Annotated[tuple[float, ...], Reals] | None
+
+
+INNER_CURVES = table_of_run(
+    "inner_curves", InnerCurveRecord, key=("step", "split", "label", "episodes")
+)
+
+
 @dataclass(frozen=True, slots=True)
 class SplitResults:
     """The best and the last evaluation of a run on a split; they may be the same."""

@@ -11,6 +11,7 @@ from metafleet.db.repositories.checkpoints import CheckpointRepository
 from metafleet.db.repositories.episode_results import EpisodeResultsRepository
 from metafleet.db.repositories.evaluations import EvaluationRepository
 from metafleet.db.repositories.experiments import ExperimentRepository
+from metafleet.db.repositories.inner_curves import InnerCurveRepository
 from metafleet.db.repositories.jobs import JobRepository
 from metafleet.db.repositories.outer_steps import OuterStepRepository
 from metafleet.db.repositories.run_notes import RunNotes
@@ -29,6 +30,7 @@ RUN_ROWS: Final[tuple[type[RunRows[Any]], ...]] = (
     AttemptLogRepository,
     EvaluationRepository,
     EpisodeResultsRepository,
+    InnerCurveRepository,
     CheckpointRepository,
 )
 """The repositories of a run's rows, in the order in which they are written."""
@@ -42,6 +44,7 @@ __all__ = [
     "EpisodeResultsRepository",
     "EvaluationRepository",
     "ExperimentRepository",
+    "InnerCurveRepository",
     "JobRepository",
     "OuterStepRepository",
     "RunNotes",

@@ -7,11 +7,12 @@ from typing import ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from metafleet.episode import ExampleSet
+from metafleet.episode import Episode, ExampleSet
 from metafleet.errors import ConfigError
-from metafleet.learners.base import FAST
+from metafleet.learners.base import FAST, EpisodeMetrics
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.episodic import EpisodicLearner
+from metafleet.learners.objective import judge
 from metafleet.models.episode_norm import STATISTICS
 from metafleet.options import name_of
 from metafleet.params import MetaState, Params, named, parted
@@ -109,6 +110,32 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
     ) -> Tensor:
         """Return the mean loss on the support set."""
         return self.loss(self.outputs(params, fast, support.inputs, context), support.targets)
+
+    def inner_metrics(
+        self, state: MetaState, episode: Episode
+    ) -> list[tuple[EpisodeMetrics, EpisodeMetrics]]:
+        """Adapt as ``evaluate`` does, and measure the episode after each inner step.
+
+        Returns:
+            A pair for each of the inner steps 0 to N: metrics on the support set, and metrics on
+            the query set. Pair 0 is of the parameters before the first inner step. The query
+            metrics of the last pair equal those of ``evaluate``.
+
+        Raises:
+            NumericsError: a loss is not finite.
+        """
+        support, query, n_way = episode.support, episode.query, episode.n_way
+        self.check_support(support, n_way)
+        context = self.judging_context(state, support, n_way, n_query=len(query), seed=episode.seed)
+        params, found = state.params, []
+        with torch.no_grad():
+            fast = self.begin(params, support, context)
+            found.append(self._measured(params, fast, support, query, context))
+            for index in range(self.n_steps(is_training=False)):
+                fast = self.advance(params, fast, index, support, context)
+                found.append(self._measured(params, fast, support, query, context))
+        self.require_finite(context.support_losses())
+        return found
 
     # internals that subclasses rarely override
 
@@ -212,6 +239,24 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         context.norm.recall(parted(memory, STATISTICS))
         context.normalise = context.norm.query
         return self.outputs(params, parted(memory, FAST), inputs, context)
+
+    def _measured(
+        self,
+        params: Params,
+        fast: Params,
+        support: ExampleSet,
+        query: ExampleSet,
+        context: EpisodeContext,
+    ) -> tuple[EpisodeMetrics, EpisodeMetrics]:
+        """Return the metrics on support set and query set."""
+        measured = []
+        for examples in (support, query):
+            outputs = self.adapted_outputs(params, fast, support, examples.inputs, context)
+            loss = self.loss(outputs, examples.targets)
+            measured.append(
+                judge(outputs, examples.targets, loss, is_regression=self.is_regression)
+            )
+        return measured[0], measured[1]
 
     def _capture(
         self, params: Params, fast: Params, support: ExampleSet, context: EpisodeContext

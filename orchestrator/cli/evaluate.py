@@ -60,6 +60,17 @@ _OF_UNCERTAINTY: Final = {
     help="Also evaluate the untrained learner, and nearest prototypes of raw inputs.",
 )
 @click.option(
+    "--modalities",
+    "by_modality",
+    is_flag=True,
+    help="Also evaluate with each modality alone, and without each modality.",
+)
+@click.option(
+    "--inner-steps",
+    is_flag=True,
+    help="Also evaluate after each inner step; `runs show --inner-steps` shows the results.",
+)
+@click.option(
     "--uncertainty",
     is_flag=True,
     help='Also evaluate probabilities, label sets and "none of these"; computed here.',
@@ -93,6 +104,8 @@ def evaluate(  # noqa: PLR0913 - options of one command
     episodes: int,
     overrides: tuple[str, ...],
     baselines: bool,
+    by_modality: bool,
+    inner_steps: bool,
     uncertainty: bool,
     coverages: tuple[float, ...],
     shapes: tuple[tuple[int, int], ...],
@@ -110,6 +123,7 @@ def evaluate(  # noqa: PLR0913 - options of one command
     metafleet evaluate latest --split meta_test --episodes 1000
     metafleet evaluate latest --set episodes.n_way=20 --set episodes.meta_test.missing_rate=0.3
     metafleet evaluate latest --set episodes.k_shot=5 --baselines
+    metafleet evaluate latest --modalities --inner-steps
     metafleet evaluate latest --uncertainty --coverage 0.9 --shape 5x1 --shape 5x5
     """
     if not uncertainty:
@@ -133,13 +147,15 @@ def evaluate(  # noqa: PLR0913 - options of one command
             found = evaluate_run(
                 database,
                 settings,
-                record.id,
+                record.uid,
                 split=split,
                 episodes=episodes,
                 in_process=in_process,
                 observer=observer,
                 overrides=overrides,
                 baselines=baselines,
+                by_modality=by_modality,
+                inner_steps=inner_steps,
             )
         judged = []
         if work is not None:

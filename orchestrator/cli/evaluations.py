@@ -29,10 +29,11 @@ def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentCo
         table.add_row("chance", percent(1 / shape.n_way), "", style="dim")
     elif not is_classification and (floor := least_mse(config.data)):
         table.add_row("noise of the targets, squared", f"{floor:.4f}", style="dim")
+    usual = _changes(_described(evaluations))
     for e in sorted(evaluations, key=_is_trained):
         accuracy = (percent(e.accuracy, e.accuracy_ci95),) if is_classification else ()
         table.add_row(
-            contender(_judged(e)),
+            contender(_judged(e) if _changes(e) == usual else e.label),
             *accuracy,
             plus_minus(e.loss, e.loss_ci95),
             style="bold" if _is_trained(e) else None,
@@ -79,15 +80,25 @@ def _mean_and_spread(values: Iterable[float]) -> tuple[float, float]:
 
 
 def _describe(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> str:
-    last = max(evaluations, key=_is_trained)
+    last = _described(evaluations)
     shape = config.episodes.shape(last.split)
     ways = f"{shape.n_way}-way " if shape.n_way else ""
-    otherwise = last.label.partition(", ")[2]
+    otherwise = _changes(last)
     return (
         f"{last.split}: {last.episodes} episodes, {ways}{shape.k_shot}-shot, "
         f"{shape.n_query} query; batch norm {last.batch_norm}"
         + (f"; {otherwise}" if otherwise else "")
     )
+
+
+def _described(evaluations: Sequence[EvaluationDone]) -> EvaluationDone:
+    """Return the evaluation whose episodes are described above the table."""
+    return max(evaluations, key=_is_trained)
+
+
+def _changes(evaluation: EvaluationDone) -> str:
+    """Return how the episodes differ from the run's own; "" if they do not."""
+    return evaluation.label.partition(", ")[2]
 
 
 def _is_classification(evaluations: Sequence[EvaluationDone]) -> bool:

@@ -118,7 +118,7 @@ def _evaluate(
             evaluate_run(
                 database,
                 settings,
-                entry.run.id,
+                entry.run.uid,
                 split=split,
                 episodes=episodes,
                 in_process=in_process,

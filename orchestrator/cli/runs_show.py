@@ -14,6 +14,7 @@ from metafleet.orchestrator.autotune.calibration import Calibration
 from metafleet.orchestrator.cli.arguments import RunName
 from metafleet.orchestrator.cli.context import echo_json, load_settings, open_records
 from metafleet.orchestrator.cli.engine_view import engine_facts
+from metafleet.orchestrator.cli.inner_view import inner_summary, show_inner_curves
 from metafleet.orchestrator.cli.run_words import STATUS_STYLES, owner_of
 from metafleet.orchestrator.cli.tables import make_facts, make_table, show_table
 from metafleet.orchestrator.recording.left_rows import replay_left_rows
@@ -54,12 +55,16 @@ def _queue(run: RunRecord) -> str | None:
 
 @click.command("show")
 @click.argument("run", type=RunName())
+@click.option(
+    "--inner-steps", is_flag=True, help="Also list the results after each inner step of a test."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
-def show_run(run: str, as_json: bool) -> None:
+def show_run(run: str, *, inner_steps: bool, as_json: bool) -> None:
     """Show everything that is recorded about RUN. RUN is an id, a uid, a name or `latest`.
 
     \b
     metafleet runs show latest --json
+    metafleet runs show latest --inner-steps
     """
     settings = load_settings()
     with open_records(settings, run) as database:
@@ -79,6 +84,8 @@ def show_run(run: str, as_json: bool) -> None:
         show_table(_evaluations(view))
     if view.workers:
         show_table(_workers(view))
+    if inner_steps:
+        show_inner_curves(view)
 
 
 def _facts(view: RunView) -> Table:
@@ -101,6 +108,7 @@ def _facts(view: RunView) -> Table:
         **_changes(view.changes),
         "pipelining": _pipelining(run),
         "learning": _learning(view),
+        "inner steps": inner_summary(view),
         "jobs": _jobs(view.jobs),
         "episodes": str(calibration) if calibration else None,
         "execution": calibration.reason if calibration and calibration.reason else _execution(run),

@@ -21,6 +21,7 @@ from metafleet.db.records import (
 from metafleet.db.repositories.attempts import AttemptRepository
 from metafleet.db.repositories.episode_results import EpisodeResultsRepository
 from metafleet.db.repositories.evaluations import EvaluationRepository
+from metafleet.db.repositories.inner_curves import InnerCurveRepository
 from metafleet.db.repositories.jobs import JobRepository
 from metafleet.db.repositories.outer_steps import OuterStepRepository
 from metafleet.db.repositories.run_notes import RunNotes
@@ -28,7 +29,9 @@ from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError
 from metafleet.files import drafting
 from metafleet.orchestrator.client.table import Table
+from metafleet.orchestrator.records.inner_rows import INNER_COLUMNS, inner_rows
 from metafleet.orchestrator.records.job_times import JobTimes
+from metafleet.orchestrator.records.modality_rows import MODALITY_COLUMNS, modality_rows
 from metafleet.orchestrator.records.selecting import with_results
 from metafleet.orchestrator.tracking.follower import Follower
 from metafleet.orchestrator.tracking.targets import open_sink
@@ -167,6 +170,32 @@ class Run:
             for index, loss in enumerate(one.losses)
         ]
         return Table(_EPISODE, rows)
+
+    def modalities(self, split: str | None = META_TEST) -> Table:
+        """Return the results with only some modalities, from `metafleet evaluate --modalities`.
+
+        ``shown`` and ``missing`` are the modalities that all examples of the evaluation show or
+        lack, joined by "+". In the rows of an evaluation with all modalities, ``missing`` is "".
+
+        Args:
+            split: the split; None for all splits.
+        """
+        with self._database.session(read_only=True) as session:
+            rows = EvaluationRepository(session).list(self._id_in(session), split=split)
+        return Table(MODALITY_COLUMNS, modality_rows(rows))
+
+    def inner_curve(self, split: str | None = META_TEST) -> Table:
+        """Return mean results before the first and after each inner step of the adaptation.
+
+        A test records them for learners with inner steps, on a tenth of its episodes;
+        `metafleet evaluate --inner-steps` records them for other splits and numbers of episodes.
+
+        Args:
+            split: the split; None for all splits.
+        """
+        with self._database.session(read_only=True) as session:
+            curves = InnerCurveRepository(session).list(self._id_in(session), split=split)
+        return Table(INNER_COLUMNS, [row for curve in curves for row in inner_rows(curve)])
 
     def jobs(self, stream: str | None = None, step: int | None = None) -> Table:
         """Return the jobs whose results counted, with their times in UTC.

@@ -174,12 +174,12 @@ class Collector:
         return result.blob(keys.blob(result.shard, result.attempt))
 
     def _metrics_of(self, result: ShardResult, shard: Shard) -> tuple[EpisodeMetrics, ...]:
-        n_expected = shard.n_episodes if self._request.kind in ("gradient", "evaluate") else 0
+        n_expected = shard.n_episodes * self._request.values_per_episode
         counts = {len(result.losses), len(result.accuracies) or n_expected}
         if counts != {n_expected}:
             raise LengthError(
                 f"{len(result.losses)} losses and {len(result.accuracies)} accuracies came for "
-                f"{n_expected} episodes"
+                f"{shard.n_episodes} episodes; expected {n_expected} of each"
             )
         accuracies = result.accuracies or (None,) * n_expected
         return tuple(map(EpisodeMetrics, result.losses, accuracies))

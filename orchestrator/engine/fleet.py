@@ -29,6 +29,7 @@ from metafleet.orchestrator.engine.replies import wait_for_results
 from metafleet.orchestrator.engine.retry import Retry
 from metafleet.orchestrator.engine.second_look import SecondLook
 from metafleet.orchestrator.engine.step import (
+    MEASURED_ONLY,
     AnyRequest,
     EncodeRequest,
     Shard,
@@ -285,7 +286,7 @@ class FleetDispatcher:
     def _unsettled(self) -> list[OpenStep]:
         """Return the steps to work on. Evaluations come last, to fill what gradients leave idle."""
         steps = [step for step in self._open_steps if not step.is_settled]
-        return sorted(steps, key=lambda step: step.request.kind == "evaluate")
+        return sorted(steps, key=lambda step: step.request.kind in MEASURED_ONLY)
 
     def _accept_part(self, step: OpenStep, deadline: StepDeadline) -> None:
         """Accept the step with missing shards if the policy allows it."""

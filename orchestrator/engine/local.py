@@ -19,6 +19,7 @@ from metafleet.learners.base import EpisodeMetrics
 from metafleet.orchestrator.engine.computed import Computed, require_equal
 from metafleet.orchestrator.engine.sending import Sending
 from metafleet.orchestrator.engine.step import (
+    MEASURED_ONLY,
     TRAIN_STREAM,
     JobFacts,
     Shard,
@@ -185,8 +186,9 @@ class LocalDispatcher:
     def _compute(self, request: StepRequest, shard: Shard, workload: Workload) -> Sums:
         if request.kind == "gradient":
             self._compiles = request.is_compiled
-        if request.kind == "evaluate":
-            return {}, workload.evaluate(
+        if request.kind in MEASURED_ONLY:
+            judge = workload.evaluate if request.kind == "evaluate" else workload.inner_metrics
+            return {}, judge(
                 request.state,
                 split=request.split,
                 step=request.episode_step,

@@ -36,6 +36,7 @@ from metafleet.orchestrator.engine.shard_book import FleetView, QueueView, Shard
 from metafleet.orchestrator.engine.shard_names import name_shards
 from metafleet.orchestrator.engine.sighting import sight
 from metafleet.orchestrator.engine.step import (
+    MEASURED_ONLY,
     AnyRequest,
     EncodeRequest,
     Shard,
@@ -217,7 +218,7 @@ class OpenStep:
         self._sent.update(
             {(job.shard, job.attempt): Sending(placed[job.shard], sent_us) for job in jobs}
         )
-        if self.request.kind != "evaluate":
+        if self.request.kind not in MEASURED_ONLY:
             pairs = [(job.shard, job.attempt) for job in jobs]
             self._sums.update({pair: self._keys.blob(*pair) for pair in pairs})
         return jobs

@@ -13,6 +13,9 @@ from metafleet.params import MetaState, Params
 from metafleet.workload import WorkloadSpec
 
 NO_STATE: Final = MetaState({}, {})
+MEASURED_ONLY: Final = ("evaluate", "inner_curve")
+"""Kinds of steps that return metrics and no sums."""
+
 TRAIN_STREAM: Final = "train"
 """The stream of training steps."""
 
@@ -25,12 +28,15 @@ class StepRequest:
         stream: name of the sequence to which this step belongs, such as "train". Step numbers grow
             within a stream.
         step: number of the step, >= 0.
-        kind: "gradient" for a sum of meta-gradients, "evaluate" for metrics only.
+        kind: "gradient" for a sum of meta-gradients, "evaluate" for metrics only, "inner_curve" for
+            metrics after each inner step.
         split: the split from which episodes are drawn.
         episode_step: the step number from which the seeds of episodes are derived.
         n_episodes: number of episodes, >= 1.
         spec: the workload: data, model and learner.
         state: the meta-learned state from which each episode adapts.
+        values_per_episode: number of losses that each episode gives: 1, or more for "inner_curve".
+            0 for a sum of sums.
     """
 
     stream: str
@@ -41,6 +47,7 @@ class StepRequest:
     n_episodes: int
     spec: WorkloadSpec
     state: MetaState
+    values_per_episode: int = 1
 
     @property
     def is_compiled(self) -> bool:
@@ -59,8 +66,8 @@ class EncodeRequest:
         take: called as soon as the features of n consecutive items arrive. Its arguments are the
             number of the first of these items, and the features, a float32 array of shape [n,
             features].
-        stream, kind, split, episode_step, state: fields of ``StepRequest``. Here, each of them has
-            the same value in every request.
+        stream, kind, split, episode_step, state, values_per_episode: fields of ``StepRequest``.
+            Here, each of them has the same value in every request.
     """
 
     step: int
@@ -72,6 +79,7 @@ class EncodeRequest:
     split: str = "items"
     episode_step: int = 0
     state: MetaState = NO_STATE
+    values_per_episode: int = 0
 
     @property
     def n_episodes(self) -> int:
@@ -125,8 +133,9 @@ class StepOutcome:
 
     Attributes:
         sums: name of a tensor of the state -> sum of its gradients over all episodes; empty for
-            "evaluate".
-        metrics: metrics of each episode, in the order of the episodes.
+            steps of metrics only.
+        metrics: metrics of each episode, in the order of the episodes. For "inner_curve", each
+            episode has ``values_per_episode`` of them.
         jobs: facts about the job of each shard, in the order of the shards.
         retries: number of attempts beyond the first attempt of each shard, added up over all
             shards.
@@ -191,7 +200,7 @@ class Dispatcher(Protocol):
     def begin(self, request: StepRequest) -> Ticket:
         """Open a step. Several steps can be open at a time; ``finish`` advances all of them.
 
-        Steps of kind "gradient" have priority. Steps of kind "evaluate" use the workers that would
+        Steps of kind "gradient" have priority. Steps of metrics only use the workers that would
         otherwise be idle.
         """
         ...
@@ -236,7 +245,7 @@ def cut(request: AnyRequest, episodes_per_job: int) -> tuple[Shard, ...]:
     does not change any bits, because evaluations return no sums.
     """
     n_episodes, size = request.n_episodes, episodes_per_job
-    if request.kind == "evaluate":
+    if request.kind in MEASURED_ONLY:
         size = max(size, -(-n_episodes // _MOST_EVALUATION_SHARDS))
     return tuple(
         Shard(index, first, min(size, n_episodes - first))

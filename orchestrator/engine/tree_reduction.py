@@ -104,4 +104,5 @@ def _reduce_request(
 ) -> tuple[StepRequest, tuple[Shard, ...]]:
     """Return the step that adds up ``request``'s sums, with one shard for each group."""
     shards = tuple(Shard(index, index, 1) for index in range(-(-n_shards // fan_in)))
-    return replace(request, stream=f"{request.stream}-reduce", kind="reduce"), shards
+    stream = f"{request.stream}-reduce"
+    return replace(request, stream=stream, kind="reduce", values_per_episode=0), shards

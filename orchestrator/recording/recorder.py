@@ -21,6 +21,7 @@ from metafleet.db.records import (
     CheckpointRecord,
     EpisodeResultsRecord,
     EvaluationRecord,
+    InnerCurveRecord,
     JobRecord,
     OuterStepRecord,
     RunRecord,
@@ -140,6 +141,10 @@ class Recorder:
     ) -> None:
         """Record a validation or a test; raise as ``record_step`` does."""
         self._add((evaluation, episodes))
+
+    def record_inner_curve(self, curve: InnerCurveRecord) -> None:
+        """Record results after each inner step; raise as ``record_step`` does."""
+        self._add((curve,))
 
     def record_checkpoint(self, checkpoint: CheckpointRecord) -> None:
         """Record a checkpoint that is on disk; raise as ``record_step`` does."""

@@ -19,6 +19,7 @@ from metafleet.db.records import (
     CheckpointRecord,
     EpisodeResultsRecord,
     EvaluationRecord,
+    InnerCurveRecord,
     JobRecord,
     OuterStepRecord,
     RunRecord,
@@ -57,6 +58,7 @@ Row = (
     | AttemptLogRecord
     | EvaluationRecord
     | EpisodeResultsRecord
+    | InnerCurveRecord
     | CheckpointRecord
     | StatusChange
     | LostRun
@@ -70,11 +72,16 @@ _TYPES: dict[str, type[Any]] = {
     "attempt_log": AttemptLogRecord,
     "evaluation": EvaluationRecord,
     "episodes": EpisodeResultsRecord,
+    "inner_curve": InnerCurveRecord,
     "checkpoint": CheckpointRecord,
     "status": StatusChange,
     "run": LostRun,
 }
-_TUPLES = {"missing_shards", "losses", "accuracies"}
+_TUPLES = {"missing_shards", "losses", "accuracies"} | {
+    f.name
+    for f in dataclasses.fields(InnerCurveRecord)
+    if f.name.startswith(("support_", "query_"))
+}
 """Fields that are tuples; JSON has only lists."""
 _KINDS = {row_type: kind for kind, row_type in _TYPES.items()}
 

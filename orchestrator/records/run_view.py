@@ -11,6 +11,7 @@ from metafleet.db.records import (
     AttemptTotal,
     CheckpointRecord,
     EvaluationRecord,
+    InnerCurveRecord,
     JobTotals,
     OuterStepRecord,
     RunRecord,
@@ -19,6 +20,7 @@ from metafleet.db.records import (
 from metafleet.db.repositories.attempts import AttemptCountRepository, AttemptRepository
 from metafleet.db.repositories.checkpoints import CheckpointRepository
 from metafleet.db.repositories.evaluations import EvaluationRepository
+from metafleet.db.repositories.inner_curves import InnerCurveRepository
 from metafleet.db.repositories.jobs import JobRepository
 from metafleet.db.repositories.outer_steps import OuterStepRepository
 from metafleet.db.repositories.run_notes import RunNotes
@@ -43,6 +45,7 @@ class RunView:
     attempts: tuple[AttemptRecord, ...]
     tags: tuple[str, ...]
     changes: "Changes | None"
+    inner_curves: tuple[InnerCurveRecord, ...]
 
     @classmethod
     def read(cls, session: Connection, ref: str) -> "RunView":
@@ -59,6 +62,7 @@ class RunView:
             attempts=AttemptRepository(session).list(run.id, limit=_MOST_ATTEMPTS),
             tags=RunNotes(session).tags([run.id]).get(run.id, ()),
             changes=Changes.read(session, run),
+            inner_curves=InnerCurveRepository(session).list(run.id),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -71,6 +75,7 @@ class RunView:
             "tags": list(self.tags),
             "changes": asdict(self.changes) if self.changes else None,
             "evaluations": [asdict(evaluation) for evaluation in self.evaluations],
+            "inner_curves": [asdict(curve) for curve in self.inner_curves],
             "steps": [asdict(step) for step in self.steps],
             "engine": {
                 "totals": [asdict(total) for total in self.attempt_totals],

@@ -48,6 +48,11 @@ from metafleet.orchestrator.training.evaluation import (
     judge_state,
 )
 from metafleet.orchestrator.training.events import EvaluationDone, Observer, RunStarted
+from metafleet.orchestrator.training.inner_curve import (
+    episodes_for,
+    has_inner_curve,
+    judge_inner_steps,
+)
 from metafleet.orchestrator.training.outer_loop import OuterLoop, Trained
 from metafleet.workload import Workload
 
@@ -285,6 +290,7 @@ class RunSession:
             return []
         own = Contender("trained", self._spec, trained.state, self._workload.batch_norm)
         results = [self._judge(own, step=trained.step)]
+        self._judge_inner_steps(own, step=trained.step)
         if not self._config.test.baselines:
             return results
         for baseline in baselines_of(self._spec, self._workload):
@@ -294,14 +300,39 @@ class RunSession:
                 self._observer.on_notice(f"the {baseline.label} cannot be judged: {error}")
         return results
 
-    def _judge(self, contender: Contender, *, step: int) -> EvaluationDone:
-        judgement = Judgement(
+    def _judge_inner_steps(self, contender: Contender, *, step: int) -> None:
+        """Evaluate the state after each inner step, on some of the test's episodes."""
+        if not has_inner_curve(self._workload):
+            return
+        judgement = self._judgement(contender, step=step)
+        judgement = replace(judgement, n_episodes=episodes_for(judgement.n_episodes))
+        stream = "test-inner"
+        try:
+            curve, outcome = judge_inner_steps(
+                self._dispatcher,
+                contender.spec,
+                contender.state,
+                judgement,
+                n_inner_steps=self._workload.n_inner_steps,
+                stream=stream,
+            )
+        except NumericsError as error:  # before the last inner step: the test is unaffected
+            self._observer.on_notice(f"the inner steps cannot be judged: {error}")
+            return
+        self.recorder.record_inner_curve(curve)
+        self.recorder.record_jobs(job_records(stream, step, outcome))
+
+    def _judgement(self, contender: Contender, *, step: int) -> Judgement:
+        return Judgement(
             META_TEST,
             contender.label,
             step=step,
             n_episodes=self._config.test.episodes,
             batch_norm=contender.batch_norm,
         )
+
+    def _judge(self, contender: Contender, *, step: int) -> EvaluationDone:
+        judgement = self._judgement(contender, step=step)
         stream = f"test-{contender.label}"
         done, outcome = judge_state(
             self._dispatcher, contender.spec, contender.state, judgement, stream=stream

@@ -81,7 +81,7 @@ def judge_best(
         evaluate_run(
             database,
             settings,
-            best.run.id,
+            best.run.uid,
             split=META_TEST,
             episodes=episodes,
             in_process=in_process,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from metafleet import Client
 from metafleet.orchestrator.cli.main import main
 from tests.menagerie import make_classes
 
@@ -83,3 +84,45 @@ def test_a_model_that_was_trained_with_names_is_judged_with_and_without(
 
     for shown in ("true", "false"):
         assert main([*command, f"episodes.class_text={shown}"]) == 0
+
+
+def test_each_modality_is_judged_alone_and_left_out(
+    things: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["submit", str(things), "--in-process"]) == 0
+    capsys.readouterr()
+
+    command = ["evaluate", "latest", "--episodes", "3", "--in-process", "--modalities"]
+    assert main([*command, "--baselines"]) == 0
+
+    shown = capsys.readouterr().out
+    assert shown.count("nearest raw prototype") == 1  # with all modalities only
+    assert "meta-trained, modalities=audio+image" in shown
+    with Client(home=things.parent / "home") as client:
+        run = client.run("latest")
+        rows = {row["shown"]: row for row in run.modalities()}
+        label = "trained, modalities=image+text"
+        pair = run.episodes(label=label)["accuracy"]
+        judged = [e for e in run.evaluations() if e["label"] == label and e["episodes"] == 3]
+    alone, pairs = {"audio", "image", "text"}, {"audio+image", "audio+text", "image+text"}
+    assert rows.keys() == {"audio+image+text"} | alone | pairs
+    assert rows["audio+image+text"]["missing"] == ""
+    assert rows["image"]["missing"] == "audio+text" and rows["image+text"]["missing"] == "audio"
+    assert len(pair) == 3
+    assert rows["image+text"]["accuracy"] == judged[0]["accuracy"] == pytest.approx(sum(pair) / 3)
+
+
+def test_a_model_of_one_modality_has_none_to_leave_out(
+    things: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = "model={name='conv4', channels=4, n_blocks=2}"
+    assert main(["submit", str(things), "--in-process", "--set", model]) == 0
+    capsys.readouterr()
+
+    assert main(["evaluate", "latest", "--in-process", "--modalities"]) == 1
+    assert capsys.readouterr().err == (
+        "error: run 1 learned from 'image' alone; expected a model of several modalities, such as "
+        "'fusion'; leave out --modalities\n"
+    )
+    assert main(["evaluate", "latest", "--in-process", "--inner-steps"]) == 1
+    assert "learner 'protonet' has 0 inner steps" in capsys.readouterr().err

@@ -27,6 +27,7 @@ from metafleet.orchestrator.cli.main import main
 from metafleet.orchestrator.client.exporting import export_runs
 from metafleet.orchestrator.client.run import Run
 from metafleet.orchestrator.client.table import Table
+from metafleet.orchestrator.config.experiment import ExperimentConfig
 from tests.fleet import Fleet
 from tests.paths import REPOSITORY
 from tests.runs import SINUSOID, config, execute, new_run
@@ -88,6 +89,46 @@ def test_runs_are_trained_found_and_read(client: Client, runs: list[Run]) -> Non
     assert curve.to_arrow().column("loss").to_pylist() == curve["loss"]
     with pytest.raises(KeyError, match="expected one of step, loss"):
         curve["steps"]
+
+
+def test_a_test_is_measured_after_each_inner_step(
+    client: Client, runs: list[Run], standing_fleet: Fleet
+) -> None:
+    curve = runs[0].inner_curve()
+
+    assert curve["inner_step"] == [0, 1, 2] and set(curve["episodes"]) == {10}
+    assert curve["support_accuracy"] == [None] * 3
+    assert curve["support_loss"] == sorted(curve["support_loss"], reverse=True)
+    (judged,) = [
+        e for e in runs[0].evaluations() if e["label"] == "trained" and e["split"] == "meta_test"
+    ]
+    assert (curve["query_loss"][-1], curve["query_loss_ci95"][-1]) == (
+        judged["loss"],
+        judged["loss_ci95"],
+    )
+    again = new_run(standing_fleet.settings, ExperimentConfig.from_json(runs[0].config))
+    execute(standing_fleet.settings, again)
+    with Client(home=standing_fleet.settings.home) as other:
+        assert list(other.run(again.uid).inner_curve()) == list(curve)
+
+
+def test_more_episodes_are_measured_after_each_inner_step_on_request(
+    runs: list[Run], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("METAFLEET_HOME", str(home))
+    command = ["evaluate", str(runs[0].id), "--split", "meta_val", "--episodes", "30"]
+    assert main([*command, "--in-process", "--inner-steps"]) == 0
+
+    curve = runs[0].inner_curve("meta_val")
+    assert curve["episodes"] == [30] * 3
+    assert len(runs[0].inner_curve(None)) == 6
+    capsys.readouterr()
+    assert main(["runs", "show", str(runs[0].id), "--inner-steps"]) == 0
+    shown = capsys.readouterr().out
+    assert "inner steps" in shown and "after 2 (`--inner-steps`)" in shown
+    step = curve["step"][0]
+    assert f"meta_val: meta-trained, outer step {step}, 30 episodes" in shown
+    assert f"{curve['query_loss'][1]:.4f}" in shown
 
 
 def test_jobs_have_times_without_a_fleet(runs: list[Run]) -> None:

@@ -58,6 +58,20 @@ NORMED = [(n, mode) for n in LEARNERS for mode in MODES if takes(n, CLASSES, wit
 REGRESSING = [name for name in LEARNERS if takes(name, VALUES)]
 
 
+INNER = [(n, mode) for n, mode in NORMED if issubclass(LEARNERS[n], InnerLoopLearner)]
+
+
+@pytest.mark.parametrize(("name", "mode"), INNER)
+def test_inner_metrics_end_with_those_of_the_evaluation(name: str, mode: str) -> None:
+    learner: Any = made(name, CLASSES, with_norm(mode))
+    state = random_state(learner)
+
+    found = learner.inner_metrics(state, CLASSES)
+
+    assert len(found) == learner.n_steps(is_training=False) + 1 >= 2
+    assert found[-1][1] == learner.evaluate(state, CLASSES)
+
+
 def test_the_contract_is_that_of_many() -> None:
     assert {"maml", "anil", "boil", "protonet", "cnp"} <= set(DIFFERENTIATED)
     assert {"maml", "snail", "reptile"} <= set(REGRESSING)

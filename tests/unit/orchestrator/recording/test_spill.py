@@ -13,6 +13,7 @@ from metafleet.db.records import (
     CheckpointRecord,
     EpisodeResultsRecord,
     EvaluationRecord,
+    InnerCurveRecord,
     OuterStepRecord,
     RunStatus,
 )
@@ -46,6 +47,18 @@ def file(tmp_path: Path) -> SpillFile:
     [
         make_step(3),
         *make_jobs(1),
+        InnerCurveRecord(
+            step=2,
+            split="meta_test",
+            label="trained",
+            episodes=20,
+            support_losses=(2.5, 0.1),
+            support_accuracies=None,
+            query_losses=(2.6, 0.5),
+            query_losses_ci95=(1e-300, 0.25),
+            query_accuracies=None,
+            query_accuracies_ci95=None,
+        ),
         StatusChange(status=RunStatus.FAILED, error="a\nb ✓"),
         CheckpointRecord(step=1, path="ä b", sha256="0" * 64, size_bytes=2**40, created_at=NOW),
         EvaluationRecord(
