@@ -9,6 +9,7 @@ from metafleet.db.records.attempts import (
     AttemptRecord,
     AttemptTotal,
 )
+from metafleet.db.records.descriptions import DATA_DESCRIPTIONS, DescriptionRecord
 from metafleet.db.records.runs import (
     EXPERIMENTS,
     NAME_LENGTH,
@@ -52,6 +53,7 @@ __all__ = [
     "ATTEMPT_COUNTS",
     "ATTEMPT_LOGS",
     "CHECKPOINTS",
+    "DATA_DESCRIPTIONS",
     "EPISODE_RESULTS",
     "EVALUATIONS",
     "EXPERIMENTS",
@@ -73,6 +75,7 @@ __all__ = [
     "AttemptTotal",
     "CheckpointRecord",
     "DegradedSteps",
+    "DescriptionRecord",
     "EpisodeResultsRecord",
     "EvaluationRecord",
     "ExperimentRecord",

@@ -8,6 +8,7 @@ from metafleet.db.repositories.attempts import (
     AttemptRepository,
 )
 from metafleet.db.repositories.checkpoints import CheckpointRepository
+from metafleet.db.repositories.descriptions import DescriptionRepository
 from metafleet.db.repositories.episode_results import EpisodeResultsRepository
 from metafleet.db.repositories.evaluations import EvaluationRepository
 from metafleet.db.repositories.experiments import ExperimentRepository
@@ -41,6 +42,7 @@ __all__ = [
     "AttemptLogRepository",
     "AttemptRepository",
     "CheckpointRepository",
+    "DescriptionRepository",
     "EpisodeResultsRepository",
     "EvaluationRepository",
     "ExperimentRepository",

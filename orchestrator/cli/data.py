@@ -1,7 +1,6 @@
 """`metafleet data`: list, prepare and inspect the data sets."""
 
 import json
-import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +10,7 @@ import click
 
 from metafleet.contracts.settings import Settings
 from metafleet.data import registry
-from metafleet.data.bound import BoundData
-from metafleet.data.importing.record import find_record, get_record, imported_names
+from metafleet.data.importing.record import get_record, imported_names
 from metafleet.errors import ConfigError, DataError
 from metafleet.options import option_hints, option_values
 from metafleet.orchestrator.cli.arguments import OutputFile, RunName
@@ -22,15 +20,12 @@ from metafleet.orchestrator.cli.context import (
     preparing_weights,
     private_data,
 )
+from metafleet.orchestrator.cli.data_choice import data_options, data_set_option, open_chosen
+from metafleet.orchestrator.cli.data_describe import describe_data_set
 from metafleet.orchestrator.cli.data_fleet import encoding, fleet_option
 from metafleet.orchestrator.cli.data_import import import_data
 from metafleet.orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
-from metafleet.orchestrator.config.source import apply_overrides
 from metafleet.orchestrator.reporting.output import notify
-
-_SET_HELP = "An option of the data set, e.g. --set split=lake or --set rotations=true."
-
-_CLASS_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @click.group("data")
@@ -39,6 +34,7 @@ def data() -> None:
 
 
 data.add_command(import_data)
+data.add_command(describe_data_set)
 
 
 @data.command("list")
@@ -72,7 +68,7 @@ def list_data(as_json: bool) -> None:
 
 @data.command("prepare")
 @click.argument("name", type=RunName())
-@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help=_SET_HELP)
+@data_set_option
 @fleet_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def prepare_data(name: str, assignments: tuple[str, ...], over_fleet: bool, as_json: bool) -> None:
@@ -84,7 +80,7 @@ def prepare_data(name: str, assignments: tuple[str, ...], over_fleet: bool, as_j
     metafleet data prepare fsdd --set audio.encoder=package:speech-embedding --fleet
     """
     settings = load_settings() if over_fleet else Settings.load()
-    data = _open(_parse_options(name, assignments), settings)
+    data = open_chosen(data_options(name, assignments), settings)
     with (
         progress_bar() as progress,
         private_data(settings),
@@ -102,7 +98,7 @@ def prepare_data(name: str, assignments: tuple[str, ...], over_fleet: bool, as_j
 
 @data.command("inspect")
 @click.argument("name", type=RunName())
-@click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help=_SET_HELP)
+@data_set_option
 @click.option(
     "--sheet",
     type=OutputFile(),
@@ -124,8 +120,8 @@ def inspect_data(
     """
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise ConfigError(f"--sheet {str(sheet)!r}; a sheet is a PNG: expected a name in .png")
-    options, settings = _parse_options(name, assignments), Settings.load()
-    data = _open(options, settings)
+    options, settings = data_options(name, assignments), Settings.load()
+    data = open_chosen(options, settings)
     with progress_bar() as progress:
         if data.is_ready():
             data.prepare(progress)
@@ -210,31 +206,3 @@ def _type_name(hint: Any) -> str:
         return "table"
     names = {int: "whole number", float: "number", bool: "true | false", str: "text"}
     return names.get(hint, str(hint))
-
-
-def _named(name: str) -> dict[str, Any]:
-    """Return the options that select a data set: built-in, a class, imported, or a folder."""
-    if name in registry.DATASETS or _CLASS_NAME.fullmatch(name):
-        return {"name": name}
-    if find_record(Settings.load().data_dir, name) is not None:
-        return {"name": "folder", "imported": name}
-    if Path(name).expanduser().exists() or "/" in name:  # prepared data work without the folder
-        return {"name": "folder", "path": str(Path(name).expanduser().absolute())}
-    built_in = ", ".join(sorted(registry.DATASETS))
-    imported = ", ".join(imported_names(Settings.load().data_dir)) or "nothing"
-    raise ConfigError(
-        f"there is no data set {name!r}, and no folder of that path; expected a folder, or one of: "
-        f"{built_in}; imported here: {imported}"
-    )
-
-
-def _parse_options(name: str, assignments: tuple[str, ...]) -> dict[str, Any]:
-    # `submit` needs the prefix "data."; here it is optional
-    overrides = [f"data.{each.strip().removeprefix('data.')}" for each in assignments]
-    tree, _ = apply_overrides({"data": _named(name)}, overrides)
-    return dict(tree["data"])
-
-
-def _open(options: Mapping[str, Any], settings: Settings) -> BoundData:
-    allowed = settings.allowed_packages
-    return registry.open_data(options, settings.data_dir, allowed_packages=allowed)

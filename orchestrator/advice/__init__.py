@@ -1,0 +1,1 @@
+"""Advice for a new data set from what the database knows of others."""
