@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.orchestrator.dashboard.app import make_app, make_site
 from metafleet.orchestrator.dashboard.guard import HostNames
-from metafleet.orchestrator.dashboard.serving import DashboardServer, listen
+from metafleet.orchestrator.dashboard.serving import DashboardServer, listen, served_by
 from metafleet.orchestrator.dashboard.site import Site
 from tests.paths import REPOSITORY
 
 AXE = REPOSITORY / "tests" / "vendored" / "axe" / "axe.min.js"
 WIDE, NARROW = {"width": 1300, "height": 900}, {"width": 360, "height": 740}
-_START_S = 10
 
 
 @dataclass(frozen=True)
@@ -42,15 +40,8 @@ def serve(
     site = make_site(database, settings, password=password)
     listener = listen("127.0.0.1", port)
     server = DashboardServer(make_app(site, HostNames.of("127.0.0.1")), site.hub)
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
+    with served_by(server, listener):
         yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", site, database)
-    finally:
-        server.should_exit = True
-        thread.join(_START_S)
-        listener.close()
-        assert not thread.is_alive()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`metafleet dashboard`: show runs in a browser."""
 
 from pathlib import Path
+from types import ModuleType
 
 import click
 
@@ -36,15 +37,24 @@ def dashboard(host: str, port: int, cert: Path | None, cert_key: Path | None) ->
     metafleet dashboard
     METAFLEET_DASHBOARD_PASSWORD=... metafleet dashboard --host 0.0.0.0
     """
-    # imported here, where the error can say which extra is missing
+    served = import_dashboard()
+    settings = load_settings()
+    with open_database(settings) as database:
+        address = served.Address(host, port, cert, cert_key)
+        served.serve_dashboard(database, settings, address, notify)
+
+
+def import_dashboard() -> ModuleType:
+    """Return the module that serves the dashboard.
+
+    Raises:
+        ConfigError: one of its packages is not installed.
+    """
     try:
-        from metafleet.orchestrator.dashboard.app import serve_dashboard  # noqa: PLC0415
-        from metafleet.orchestrator.dashboard.serving import Address  # noqa: PLC0415
+        from metafleet.orchestrator.dashboard import app  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the dashboard needs the package {error.name!r}; "
             "run pip install 'metafleet[dashboard]'"
         ) from error
-    settings = load_settings()
-    with open_database(settings) as database:
-        serve_dashboard(database, settings, Address(host, port, cert, cert_key), notify)
+    return app

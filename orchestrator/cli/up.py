@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import click
 
@@ -9,7 +11,8 @@ from metafleet.contracts.connections import connect, redis_errors
 from metafleet.contracts.presence import list_workers
 from metafleet.contracts.settings import Settings
 from metafleet.errors import FleetError, MetafleetError
-from metafleet.orchestrator.cli.context import load_settings
+from metafleet.orchestrator.cli.context import load_settings, open_database
+from metafleet.orchestrator.cli.dashboard import import_dashboard
 from metafleet.orchestrator.embedded.stack import EmbeddedStack, StackOrder
 from metafleet.orchestrator.embedded.stack_file import require_no_stack
 from metafleet.orchestrator.reporting.output import hint, notify
@@ -27,22 +30,39 @@ _LOOK_EVERY_S = 2.0
     help="Number of worker processes; 0 if you start workers yourself.",
 )
 @click.option("--flower", is_flag=True, help="Also run Flower, a web page with workers and jobs.")
-def up(n_workers: int, flower: bool) -> None:
+@click.option("--dashboard", is_flag=True, help="Also serve the dashboard, as `dashboard` does.")
+def up(n_workers: int, flower: bool, dashboard: bool) -> None:
     """Run a private Redis server and workers on this machine until Ctrl-C.
 
     \b
-    metafleet up --workers 2 --flower
+    metafleet up --workers 2 --dashboard
     """
     settings = load_settings()
     order = StackOrder(n_workers, settings.home / "logs", is_public=True, flower=flower)
     require_no_stack(settings.stack_file)
+    if dashboard:
+        import_dashboard()  # before anything starts: a package may be missing
     notify("starting; Ctrl-C stops everything")
     try:
-        with EmbeddedStack(settings, order, notify) as stack:
+        with EmbeddedStack(settings, order, notify) as stack, ExitStack() as others:
             _introduce(stack, settings)
+            if dashboard:
+                click.echo(f"dashboard: {others.enter_context(_dashboard(stack.settings))}")
             _watch(stack, n_workers)
     finally:
         notify("stopped")
+
+
+@contextmanager
+def _dashboard(settings: Settings) -> Iterator[str]:
+    """Serve the dashboard on its usual port, or on a free one if that is in use."""
+    served = import_dashboard()
+    address = served.Address(is_fixed=False)
+    with (
+        open_database(settings) as database,
+        served.dashboard_beside(database, settings, address) as url,
+    ):
+        yield url
 
 
 def _introduce(stack: EmbeddedStack, settings: Settings) -> None:

@@ -1,7 +1,8 @@
 """The web application: its pages, its events, and what it answers when something fails."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -26,9 +27,9 @@ from metafleet.orchestrator.dashboard.access import Access
 from metafleet.orchestrator.dashboard.fleet import FleetWatch
 from metafleet.orchestrator.dashboard.guard import Guard, HostNames, is_local_host
 from metafleet.orchestrator.dashboard.hub import Hub
-from metafleet.orchestrator.dashboard.pages import run, run_charts, runs
+from metafleet.orchestrator.dashboard.pages import compare, run, run_charts, runs
 from metafleet.orchestrator.dashboard.rendering import FOLDER
-from metafleet.orchestrator.dashboard.serving import Address, DashboardServer, listen
+from metafleet.orchestrator.dashboard.serving import Address, DashboardServer, served_by
 from metafleet.orchestrator.dashboard.site import Site, site_of
 
 NAVIGATION: Final = (("Runs", "/"),)
@@ -56,10 +57,7 @@ def make_site(database: Database, settings: Settings, *, password: str = "") -> 
 
 
 def serve_dashboard(
-    database: Database,
-    settings: Settings,
-    address: Address,
-    notify: Callable[[str], None],
+    database: Database, settings: Settings, address: Address, notify: Callable[[str], None]
 ) -> None:
     """Serve until a signal arrives.
 
@@ -67,6 +65,27 @@ def serve_dashboard(
         ConfigError: other machines could reach the address and there is no password, the address
             cannot be used, or the certificate cannot be read.
     """
+    server, listener = _make_server(database, settings, address)
+    with listener:
+        notify(f"dashboard: {address.url(listener.getsockname()[1])}; Ctrl-C ends it")
+        server.run(sockets=[listener])
+
+
+@contextmanager
+def dashboard_beside(database: Database, settings: Settings, address: Address) -> Iterator[str]:
+    """Serve in a thread for as long as the block runs; raise as ``serve_dashboard``.
+
+    Yields:
+        The dashboard's URL.
+    """
+    server, listener = _make_server(database, settings, address)
+    with served_by(server, listener):
+        yield address.url(listener.getsockname()[1])
+
+
+def _make_server(
+    database: Database, settings: Settings, address: Address
+) -> tuple[DashboardServer, socket.socket]:
     if not is_local_host(address.host) and not settings.dashboard_password:
         raise ConfigError(
             f"--host {address.host} lets other machines reach the dashboard, which has no "
@@ -75,9 +94,7 @@ def serve_dashboard(
     site = make_site(database, settings, password=settings.dashboard_password)
     app = make_app(site, HostNames.of(address.host, settings.dashboard_hosts))
     tls = address.tls_options()
-    with listen(address.host, address.port) as listener:
-        notify(f"dashboard: {address.url(listener.getsockname()[1])}; Ctrl-C ends it")
-        DashboardServer(app, site.hub, **tls).run(sockets=[listener])
+    return DashboardServer(app, site.hub, **tls), address.listen()
 
 
 def make_app(site: Site, hosts: HostNames) -> Starlette:
@@ -95,6 +112,7 @@ def make_app(site: Site, hosts: HostNames) -> Starlette:
         *runs.ROUTES,
         *run_charts.ROUTES,
         *run.ROUTES,
+        *compare.ROUTES,
         *actions.ROUTES,
         *sign_in.ROUTES,
         Route("/events", _events),

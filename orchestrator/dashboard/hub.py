@@ -61,6 +61,11 @@ class Hub:
         self._versions: dict[str, str] | None = None
         self._id = secrets.token_hex(8)
 
+    @property
+    def n_listeners(self) -> int:
+        """The number of open streams."""
+        return len(self._listeners)
+
     def start(self) -> None:
         """Begin to look for changes."""
         self._loop = asyncio.get_running_loop()

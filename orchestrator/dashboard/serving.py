@@ -2,6 +2,9 @@
 
 import socket
 import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,12 +27,23 @@ class Address:
         host, port: the address; port 0 stands for a free one.
         cert, cert_key: PEM files of a certificate and its private key; None for unencrypted
             connections, or if the certificate's file holds the key as well.
+        is_fixed: False if another port may be used when ``port`` is in use.
     """
 
-    host: str
-    port: int
+    host: str = "127.0.0.1"
+    port: int = 8050
     cert: Path | None = None
     cert_key: Path | None = None
+    is_fixed: bool = True
+
+    def listen(self) -> socket.socket:
+        """Return a socket that listens here; raise as ``listen``."""
+        try:
+            return listen(self.host, self.port)
+        except ConfigError:
+            if self.is_fixed:
+                raise
+            return listen(self.host, 0)
 
     def url(self, port: int) -> str:
         """Return the address for browsers, given the port that is really used."""
@@ -89,6 +103,19 @@ class DashboardServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+@contextmanager
+def served_by(server: DashboardServer, listener: socket.socket) -> Iterator[None]:
+    """Let a server run in a thread for as long as the block runs, and then close its socket."""
+    thread = threading.Thread(target=server.run, args=([listener],), name="dashboard", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens at an address.
 
@@ -99,7 +126,8 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        # create_server adds the address to the text of its errors
+        why = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
         raise ConfigError(
             f"cannot listen at {host}:{port} ({why.lower()}); choose another --host or --port"
         ) from error

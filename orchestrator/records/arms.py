@@ -60,7 +60,11 @@ def find_arms(session: Connection, names: Sequence[str]) -> list[Arm]:
     """
     if len(names) < 2:
         raise ConfigError(f"{len(names)} run to compare; expected two or more runs or groups")
-    arms = [Arm(name, _group(session, name)) for name in names]
+    return refuse_common_runs([Arm(name, _group(session, name)) for name in names])
+
+
+def refuse_common_runs(arms: list[Arm]) -> list[Arm]:
+    """Return the arms; raise ConfigError if two of them have a run in common."""
     seen: dict[int, str] = {}
     for arm in arms:
         for run_id in sorted(entry.run.id for entry in arm.group.entries):

@@ -42,6 +42,7 @@ def test_no_password_and_no_key_has_a_default() -> None:
         "BLOBS_PASSWORD",
         "POSTGRES_PASSWORD",
         "FLOWER_PASSWORD",
+        "DASHBOARD_PASSWORD",
         "METAFLEET_SIGNING_KEY",
     }
     assert {how for _, how in secrets} == {":?"}
@@ -50,7 +51,7 @@ def test_no_password_and_no_key_has_a_default() -> None:
 def test_the_example_leaves_every_secret_empty() -> None:
     given = {name: value for name, value in example_settings().items() if SECRET.fullmatch(name)}
 
-    assert len(given) == 5
+    assert len(given) == 6
     assert set(given.values()) == {""}
 
 
@@ -64,12 +65,18 @@ def test_the_example_shows_the_defaults_of_compose() -> None:
     assert defaults.items() <= example_settings().items()
 
 
-def test_flower_alone_is_published_and_on_loopback_alone() -> None:
+def test_web_pages_alone_are_published_and_on_loopback_alone() -> None:
     published = {name: s["ports"] for name, s in SERVICES.items() if "ports" in s}
 
-    assert list(published) == ["flower"]
-    assert all(port.startswith("127.0.0.1:") for port in published["flower"])
+    assert list(published) == ["flower", "dashboard"]
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
     assert not any("network_mode" in service for service in SERVICES.values())
+
+
+def test_the_dashboard_has_a_password() -> None:
+    environment = environment_of(SERVICES["dashboard"])
+
+    assert environment["METAFLEET_DASHBOARD_PASSWORD"].startswith("${DASHBOARD_PASSWORD:?")
 
 
 def test_flower_asks_for_a_password_and_only_reads() -> None:
@@ -133,7 +140,7 @@ def test_the_database_is_reached_by_those_alone_that_write_to_it() -> None:
     members = {net: {n for n, s in SERVICES.items() if net in s["networks"]} for net in networks}
 
     assert networks["database"] == {"internal": True}
-    assert members["database"] == {"postgres", "migrate", "orchestrator"}
+    assert members["database"] == {"postgres", "migrate", "orchestrator", "dashboard"}
     assert members["fleet"] == {n for n in SERVICES if n not in ("postgres", "migrate")}
 
 
