@@ -16,6 +16,7 @@ from typing import Final
 
 from metafleet.contracts.private_files import private_files
 from metafleet.errors import ConfigError
+from metafleet.tracking.targets import absolute_target
 
 _IN_STACK_FILE = ("broker_url", "blobs_url", "signing_key")
 DEVICES = ("auto", "cpu", "cuda")
@@ -77,7 +78,8 @@ class Settings:
             orchestrator's certificate; by default, the certificates that the system trusts. Only
             workers read it.
         track: METAFLEET_TRACK; the trackers to which runs are sent while they are executed,
-            separated by commas: "tensorboard:FOLDER". Only the orchestrator reads it.
+            separated by commas: "tensorboard:FOLDER", "mlflow:URI". Only the orchestrator reads
+            it.
         dashboard_password: METAFLEET_DASHBOARD_PASSWORD; the password of `metafleet dashboard`.
             Without one, the dashboard is read-only and only this machine can reach it.
         dashboard_hosts: METAFLEET_DASHBOARD_HOSTS; further host names under which browsers may
@@ -163,7 +165,7 @@ class Settings:
             direct_cert=env.get("METAFLEET_DIRECT_CERT", ""),
             direct_cert_key=env.get("METAFLEET_DIRECT_CERT_KEY", ""),
             direct_ca=env.get("METAFLEET_DIRECT_CA", ""),
-            track=tuple(map(_target, _listed(env.get("METAFLEET_TRACK", "")))),
+            track=tuple(map(absolute_target, _listed(env.get("METAFLEET_TRACK", "")))),
             dashboard_password=env.get("METAFLEET_DASHBOARD_PASSWORD", ""),
             dashboard_hosts=_listed(env.get("METAFLEET_DASHBOARD_HOSTS", "")),
             fetch_weights=_choice(env, "METAFLEET_FETCH_WEIGHTS", FETCHING),
@@ -269,12 +271,6 @@ def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _target(text: str) -> str:
-    """Make the folder of "tensorboard:FOLDER" absolute: servers work in another folder."""
-    kind, colon, place = text.partition(":")
-    return f"{kind}:{Path(place).expanduser().absolute()}" if colon and place else text
 
 
 def _days(env: Mapping[str, str], name: str, default: int) -> int:

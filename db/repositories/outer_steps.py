@@ -20,6 +20,13 @@ class OuterStepRepository(RunRows[OuterStepRecord]):
         query = self._select(run_id).where(step > after_step).order_by(step).limit(limit)
         return self._read(query)
 
+    def seconds(self, run_id: int, *, until_step: int) -> float:
+        """Return how many seconds the steps up to ``until_step`` took together."""
+        columns = self.table.c
+        query = select(func.coalesce(func.sum(columns.step_s), 0.0))
+        query = query.where(columns.run_id == run_id, columns.step <= until_step)
+        return float(self._session.execute(query).scalar_one())
+
     def count_degraded(self, run_id: int) -> DegradedSteps:
         """Count the steps that lack shards, and their missing episodes; zeros if there are none."""
         columns = self.table.c

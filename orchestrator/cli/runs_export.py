@@ -12,9 +12,10 @@ from metafleet.orchestrator.cli.context import load_settings, open_records
 from metafleet.orchestrator.client.exporting import FILE_FORMATS, export_runs
 from metafleet.orchestrator.client.records import Records
 from metafleet.orchestrator.client.run import Run
+from metafleet.tracking.targets import KINDS, shown_target
 
-_TENSORBOARD: Final = "tensorboard"
 _ROW: Final = "row"
+_TRACKERS: Final = tuple(kind for kind in KINDS if kind not in FILE_FORMATS)
 
 
 @click.command("export")
@@ -28,49 +29,68 @@ _ROW: Final = "row"
 )
 @click.option(
     "--output",
-    type=PathType(file_okay=False, path_type=Path),
+    type=PathType(),
     required=True,
-    help="The folder to write into; files there are replaced.",
+    help="The folder to write into; files there are replaced. With --format mlflow, it is the "
+    "tracking URI.",
 )
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice([*FILE_FORMATS, _TENSORBOARD, _ROW]),
+    type=click.Choice([*FILE_FORMATS, *_TRACKERS, _ROW]),
     default="csv",
     show_default=True,
 )
-def export(runs: Sequence[str], *, filters: Sequence[str], output: Path, file_format: str) -> None:
+def export(runs: Sequence[str], *, filters: Sequence[str], output: str, file_format: str) -> None:
     """Write the records of each RUN into four files: `runs`, `steps`, `evaluations` and `episodes`.
 
-    With --format tensorboard, the command writes a folder of event files for each run instead. With
-    --format row, it writes one small file for each run instead. `metafleet reproduce` repeats a run
-    from this small file.
+    RUN is the id or uid of a run, "latest", or a name of runs. As for `metafleet runs compare`, a
+    name stands for the newest run with this name and all runs with this name that differ from it
+    only in the seed.
+
+    With --format tensorboard or mlflow, the command sends what is missing there instead of writing
+    these files. With --format row, it writes one small file for each run instead. `metafleet
+    reproduce` repeats a run from this small file.
 
     \b
     metafleet runs export latest --output results
     metafleet runs export --where 'tags=paper' --output results --format parquet
+    metafleet runs export latest --output http://localhost:5000 --format mlflow
     """
     if bool(runs) == bool(filters):
         raise click.UsageError("expected runs, or --where FILTER")
     settings = load_settings()
     with open_records(settings, runs[0] if runs else "latest") as database:
         records = Records(database, settings)
-        found = records.runs(filters) if filters else [records.run(ref) for ref in runs]
+        found = (
+            records.runs(filters)
+            if filters
+            else [run for name in runs for run in records.named(name)]
+        )
         if not found:
             raise RunNotFoundError("no run matches; see `metafleet runs list`")
         chosen = {run.uid: run for run in found}
-        if file_format == _TENSORBOARD:
+        if file_format in _TRACKERS:
             for run in chosen.values():
-                run.send_to(f"{_TENSORBOARD}:{output}")
-            click.echo(str(output))
+                run.send_to(f"{file_format}:{output}")
+            noun = "run" if len(chosen) == 1 else "runs"
+            click.echo(f"{shown_target(output)}: {len(chosen)} {noun}")
             return
+        _require_folder(output)
         if file_format == _ROW:
             _require_own_files(chosen.values())
             for run in chosen.values():
                 click.echo(str(run.write_row(output)))
             return
-        for path in export_runs(list(chosen.values()), output, file_format):
+        for path in export_runs(list(chosen.values()), Path(output), file_format):
             click.echo(str(path))
+
+
+def _require_folder(output: str) -> None:
+    if Path(output).exists() and not Path(output).is_dir():
+        raise click.BadParameter(
+            f"{output!r:.80} is a file; expected a folder", param_hint="--output"
+        )
 
 
 def _require_own_files(runs: Iterable[Run]) -> None:

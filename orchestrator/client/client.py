@@ -15,8 +15,8 @@ from metafleet.errors import ConfigError
 from metafleet.orchestrator.client.records import Records
 from metafleet.orchestrator.client.run import Run
 from metafleet.orchestrator.recording.left_rows import put_back_lost_runs
-from metafleet.orchestrator.records.difference import flat
 from metafleet.orchestrator.runs.dead_owners import settle_dead_runs
+from metafleet.tracking.flat import flat
 
 if TYPE_CHECKING:
     from metafleet.orchestrator.config.experiment import ExperimentConfig
@@ -113,6 +113,7 @@ class Client(Records):
         seeds: Sequence[int] | None = None,
         name: str | None = None,
         in_process: bool = False,
+        track: Sequence[Any] = (),
     ) -> list[Run]:
         """Execute one run for each seed, one after the other, and return the runs.
 
@@ -123,9 +124,13 @@ class Client(Records):
             name: as for ``submit``.
             in_process: whether to compute in this process, without a fleet. The bits are the same
                 as with a fleet.
+            track: where to send the records while the runs are executed, in addition to
+                METAFLEET_TRACK: targets of ``Run.send_to``. An open run takes the records of one
+                run only.
 
         Raises:
-            ConfigError: the configuration has problems.
+            ConfigError: the configuration has problems, a target is unknown, or its library is not
+                installed.
             BrokerUnavailableError: the broker cannot be reached. Nothing was recorded.
             MetafleetError: a run failed. The runs after it were not begun.
         """
@@ -149,6 +154,7 @@ class Client(Records):
                     run.id,
                     options=ExecutionOptions(in_process),
                     observer=SilentObserver(),
+                    track=track,
                 )
             runs.append(run.refresh())
         return runs

@@ -7,7 +7,7 @@ from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.orchestrator.client.run import Run
-from metafleet.orchestrator.records.arms import find_arms
+from metafleet.orchestrator.records.arms import find_arm, find_arms
 from metafleet.orchestrator.records.comparison import Comparison, compare_arms
 from metafleet.orchestrator.records.selecting import Selection, select_runs
 from metafleet.splits import META_TEST
@@ -32,6 +32,18 @@ class Records:
         """
         with self._database.session(read_only=True) as session:
             return self._of(RunRepository(session).get(ref))
+
+    def named(self, name: str) -> list[Run]:
+        """Return the runs that one argument of `metafleet runs compare` stands for.
+
+        An id, a uid or "latest" stands for one run; a name or a filter for one run of each seed.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            ConfigError: a filter matches no run, or runs that differ in more than the seed.
+        """
+        with self._database.session(read_only=True) as session:
+            return [self._of(entry.run) for entry in find_arm(session, name).runs]
 
     def runs(
         self,

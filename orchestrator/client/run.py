@@ -26,16 +26,18 @@ from metafleet.db.repositories.jobs import JobRepository
 from metafleet.db.repositories.outer_steps import OuterStepRepository
 from metafleet.db.repositories.run_notes import RunNotes
 from metafleet.db.repositories.runs import RunRepository
-from metafleet.errors import ConfigError
+from metafleet.errors import ConfigError, MetafleetError
 from metafleet.files import drafting
 from metafleet.orchestrator.client.table import Table
 from metafleet.orchestrator.records.inner_rows import INNER_COLUMNS, inner_rows
 from metafleet.orchestrator.records.job_times import JobTimes
 from metafleet.orchestrator.records.modality_rows import MODALITY_COLUMNS, modality_rows
 from metafleet.orchestrator.records.selecting import with_results
-from metafleet.orchestrator.tracking.follower import Follower
-from metafleet.orchestrator.tracking.targets import open_sink
+from metafleet.orchestrator.tracking.source import RunSource
 from metafleet.splits import META_TEST
+from metafleet.tracking.follower import Follower
+from metafleet.tracking.live import one_line
+from metafleet.tracking.targets import open_sink, shown_target
 
 if TYPE_CHECKING:
     from metafleet.inference.learned_model import LearnedModel
@@ -235,18 +237,27 @@ class Run:
             evaluations = EvaluationRepository(session).list(self._id_in(session))
         return learned_by(self._settings, self._record, evaluations, log.warning)
 
-    def send_to(self, target: str) -> None:
-        """Send the run's records to a target, such as "tensorboard:FOLDER".
+    def send_to(self, target: Any) -> None:
+        """Send the run's records to a target, which then lacks none of them.
+
+        Args:
+            target: a text such as "tensorboard:FOLDER" or "mlflow:URI", or an open run: a
+                SummaryWriter of TensorBoard, or the id or an object of an MLflow run.
 
         Raises:
-            ConfigError: there is no such target, the target's library is not installed, or files
-                cannot be written.
+            ConfigError: there is no such target, the target's library is not installed, or the
+                records cannot be written.
         """
-        follower = Follower(self._database, self.uid, open_sink(target))
+        follower = Follower(RunSource(self._database, self.uid), open_sink(target))
         try:
             follower.end()
-        except OSError as error:
-            raise ConfigError(f"{target} cannot be written ({error.strerror or error})") from error
+        except MetafleetError:
+            raise
+        except Exception as error:  # whatever a library raises
+            text = one_line(error)
+            if isinstance(error, OSError) and error.strerror:
+                text = error.strerror
+            raise ConfigError(f"{shown_target(target)} cannot be written ({text})") from error
 
     def write_row(self, folder: str | Path) -> Path:
         """Write the file from which `metafleet reproduce` repeats this run; return the file's path.

@@ -60,7 +60,7 @@ def find_arms(session: Connection, names: Sequence[str]) -> list[Arm]:
     """
     if len(names) < 2:
         raise ConfigError(f"{len(names)} run to compare; expected two or more runs or groups")
-    return refuse_common_runs([Arm(name, _group(session, name)) for name in names])
+    return refuse_common_runs([find_arm(session, name) for name in names])
 
 
 def refuse_common_runs(arms: list[Arm]) -> list[Arm]:
@@ -75,6 +75,15 @@ def refuse_common_runs(arms: list[Arm]) -> list[Arm]:
                 )
         seen |= {entry.run.id: arm.name for entry in arm.group.entries}
     return arms
+
+
+def find_arm(session: Connection, name: str) -> Arm:
+    """Return the runs that one argument names; see ``find_arms``.
+
+    Raises:
+        RunNotFoundError, ConfigError: as for ``find_arms``.
+    """
+    return Arm(name, _group(session, name))
 
 
 def _group(session: Connection, name: str) -> Group:

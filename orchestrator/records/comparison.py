@@ -12,12 +12,12 @@ from metafleet.db.records import EpisodeResultsRecord
 from metafleet.db.repositories.episode_results import EpisodeResultsRepository
 from metafleet.db.repositories.evaluations import TRAINED
 from metafleet.orchestrator.records.arms import Arm
-from metafleet.orchestrator.records.difference import flat
 from metafleet.orchestrator.records.entry import Entry
 from metafleet.orchestrator.records.intervals import Mean
 from metafleet.orchestrator.records.literals import shown
 from metafleet.orchestrator.records.paired import Paired, holm, over_episodes, over_seeds
 from metafleet.splits import META_TEST, META_VAL, SPLITS
+from metafleet.tracking.flat import flat
 
 ALPHA: Final = 0.05
 _OTHERWISE_USED: Final = (*SPLITS, "n_unknown")

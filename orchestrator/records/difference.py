@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from metafleet.experiments import FOLDER
+from metafleet.tracking.flat import flat
 
 _DEFAULTS: Final = Path(__file__).with_name("defaults.json")
 """The default of every key that has one. A test compares it with the configuration's sections."""
@@ -23,17 +24,6 @@ class Change:
     key: str
     before: Any
     after: Any
-
-
-def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Return dotted key -> value of nested tables; empty tables are left out."""
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{above}{name}.")
-        else:
-            found[f"{above}{name}"] = value
-    return found
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from metafleet.orchestrator.records.difference import flat
 from metafleet.orchestrator.records.entry import RESULT_KEYS, Entry
 from metafleet.orchestrator.records.intervals import Mean
 from metafleet.orchestrator.records.literals import shown
+from metafleet.tracking.flat import flat
 
 GROUP_KEYS: Final = ("runs", "seeds")
 _SEED: Final = "seed"

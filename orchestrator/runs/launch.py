@@ -39,7 +39,7 @@ from metafleet.inference.state_room import require_room
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.runs.process_name import process_name
 from metafleet.orchestrator.runs.run_session import ExecutionOptions, RunSession
-from metafleet.orchestrator.tracking.live import tracked
+from metafleet.orchestrator.tracking.live import tracked_run
 from metafleet.orchestrator.training.events import EvaluationDone, Observer
 from metafleet.workload import Workload
 
@@ -214,6 +214,7 @@ def execute_run(
     *,
     options: ExecutionOptions,
     observer: Observer,
+    track: Sequence[Any] = (),
 ) -> RunReport:
     """Train a run to its end, and test it. If the run has a checkpoint, continue from the newest.
 
@@ -225,6 +226,8 @@ def execute_run(
         run_id: the run.
         options: how to execute it.
         observer: receives the run's events.
+        track: where to send the run's records, in addition to ``settings.track``; see
+            ``metafleet.tracking.targets.open_sink``.
 
     Raises:
         RunLeasedError: another process is executing the run.
@@ -240,7 +243,7 @@ def execute_run(
     try:
         with (
             bound_contextvars(run=run.uid),
-            tracked(database, run.uid, settings.track, observer.on_notice),
+            tracked_run(database, run.uid, (*settings.track, *track), observer.on_notice),
             RunSession(database, settings, run, options=options, observer=observer) as running,
         ):
             trained = running.train()

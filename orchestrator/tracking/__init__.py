@@ -1,1 +1,1 @@
-"""Sends the records of runs to the programs in which people watch them, such as TensorBoard."""
+"""Reads the records of runs for sinks, and sends them while the runs are executed."""

@@ -18,10 +18,11 @@ from metafleet.db.repositories import EvaluationRepository, OuterStepRepository,
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.cli.main import main
 from metafleet.orchestrator.client.run import Run
-from metafleet.orchestrator.tracking.follower import Follower
-from metafleet.orchestrator.tracking.live import tracked
-from metafleet.orchestrator.tracking.targets import open_sink
-from metafleet.orchestrator.tracking.tensorboard import TensorBoardSink
+from metafleet.orchestrator.tracking.live import tracked_run
+from metafleet.orchestrator.tracking.source import RunSource
+from metafleet.tracking.follower import Follower
+from metafleet.tracking.targets import open_sink
+from metafleet.tracking.tensorboard import TensorBoardSink
 from tests.databases import add_run, make_step
 from tests.integration.orchestrator.cli.terminal import TINY
 from tests.integration.orchestrator.recording.rows import evaluation
@@ -104,16 +105,16 @@ def test_a_failed_run_is_shown_failed(
 def test_what_a_crash_left_without_a_mark_counts_once(database: Database, tmp_path: Path) -> None:
     run = add_run(database)
     record_steps(database, run, 1, 4)
-    Follower(database, run.uid, TensorBoardSink(tmp_path / "logs")).send()
+    Follower(RunSource(database, run.uid), TensorBoardSink(tmp_path / "logs")).send()
     mark = next((tmp_path / "logs").glob("*/metafleet.json"))
     kept = mark.read_bytes()
     record_steps(database, run, 5, 9)
-    Follower(database, run.uid, TensorBoardSink(tmp_path / "logs")).send()
+    Follower(RunSource(database, run.uid), TensorBoardSink(tmp_path / "logs")).send()
     mark.write_bytes(kept)  # as if it had been killed before it kept the mark
     record_steps(database, run, 10, 2_010)
     with database.session() as session:
         EvaluationRepository(session).upsert_many(run.id, [evaluation(2_005)])
-    Follower(database, run.uid, TensorBoardSink(tmp_path / "logs")).end()
+    Follower(RunSource(database, run.uid), TensorBoardSink(tmp_path / "logs")).end()
 
     assert scalars(tmp_path / "logs", "meta_train/loss") == expected(1, 2_010)
     assert scalars(tmp_path / "logs", "meta_val/score") == [(2_005, 0.875)]
@@ -131,7 +132,7 @@ def test_a_sink_that_fails_does_not_stop_the_run(
     monkeypatch.setattr(TensorBoardSink, "send", fail)
     notices: list[str] = []
     target = f"tensorboard:{tmp_path}"
-    with tracked(database, run.uid, [target], notices.append), database.session() as session:
+    with tracked_run(database, run.uid, [target], notices.append), database.session() as session:
         RunRepository(session).mark_status(run.id, RunStatus.FINISHED)
 
     (notice,) = notices
@@ -155,8 +156,8 @@ def test_a_full_disk_ends_an_export_in_one_line(database: Database, tmp_path: Pa
     assert found == dict(expected(1, 500))
 
 
-@pytest.mark.parametrize("target", ["tensorboard", "tensorboard:", "mlflow:/x", "/logs"])
-def test_what_is_no_target_is_refused(target: str) -> None:
+@pytest.mark.parametrize("target", ["tensorboard", "tensorboard:", "wanda:x", "/logs", 3, None])
+def test_what_is_no_target_is_refused(target: object) -> None:
     with pytest.raises(ConfigError, match="expected tensorboard:FOLDER"):
         open_sink(target)
 

@@ -1,0 +1,1 @@
+"""Sends runs to the programs in which people watch them, such as TensorBoard and MLflow."""
