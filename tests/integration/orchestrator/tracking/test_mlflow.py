@@ -197,13 +197,13 @@ def test_a_server_that_fails_does_not_stop_the_run(
 ) -> None:
     run = add_run(database)
     record_steps(database, run, 1, 3)
-    closed: list[MlflowSink] = []
+    closed: list[bool] = []
 
     def fail(*arguments: object, **named: object) -> None:
         raise MlflowException("503: no\nroom")
 
     monkeypatch.setattr(MlflowClient, "log_batch", fail)
-    monkeypatch.setattr(MlflowSink, "close", lambda self: closed.append(self))
+    monkeypatch.setattr(MlflowSink, "close", lambda self: closed.append(True))
     notices: list[str] = []
     with tracked_run(database, run.uid, [f"mlflow:{uri}"], notices.append):
         mark(database, run, RunStatus.FINISHED)
