@@ -10,7 +10,7 @@ from metafleet.data.importing.folder import Folder
 from metafleet.data.mixture import Mixture
 from metafleet.data.registry import DATASETS, open_data
 from metafleet.data.stored import StoredDataSet
-from metafleet.orchestrator.records.difference import flat
+from metafleet.tracking.flat import flat
 
 PLACE: Final = "root"
 """Option of the place of the original data. It does not change the prepared data."""

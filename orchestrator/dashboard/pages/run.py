@@ -14,7 +14,6 @@ from metafleet.db.records import EvaluationRecord, RunRecord
 from metafleet.db.repositories.evaluations import EvaluationRepository
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.orchestrator.dashboard.site import site_of
-from metafleet.orchestrator.records.difference import flat
 from metafleet.orchestrator.records.entry import Entry
 from metafleet.orchestrator.records.run_view import Changes
 from metafleet.orchestrator.records.same_bits import Twin, find_twins
@@ -22,6 +21,7 @@ from metafleet.orchestrator.records.selecting import with_results
 from metafleet.orchestrator.records.states import LiveState, live_states
 from metafleet.orchestrator.reporting.figures import contender
 from metafleet.splits import META_VAL
+from metafleet.tracking.flat import flat
 
 CHARTS: Final = {
     "loss": "Loss",
