@@ -31,6 +31,26 @@ class EvaluationRepository(RunRows[EvaluationRecord]):
             query = query.where(columns.label == label)
         return self._read(query)
 
+    def list_curves(
+        self, run_ids: Collection[int], *, split: str
+    ) -> dict[int, tuple[EvaluationRecord, ...]]:
+        """Return run id -> evaluations of the trained state on a split, in the order of the steps.
+
+        If a state was evaluated several times, all its evaluations are returned, the one with the
+        most episodes last.
+        """
+        columns = self.table.c
+        query = select(self.table).order_by(columns.step, columns.episodes)
+        query = query.where(columns.label == TRAINED, columns.split == split)
+        if len(run_ids) <= _MOST_IDS:
+            query = query.where(columns.run_id.in_(run_ids))
+        found: dict[int, tuple[EvaluationRecord, ...]] = {}
+        for row in self._session.execute(query):
+            values = dict(row._mapping)
+            run_id = values.pop("run_id")
+            found[run_id] = (*found.get(run_id, ()), EvaluationRecord(**values))
+        return found
+
     def list_results(self, run_ids: Collection[int]) -> tuple[SplitResults, ...]:
         """Return the best and the last evaluation of each run on each split, by one query.
 

@@ -1,5 +1,6 @@
 """The queue of sweeps: assigns their control to servers."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, Final
 
@@ -63,7 +64,7 @@ class SweepQueue:
         held = self._held(sweep_id, owner)
         return self._update(held, status=RunStatus.QUEUED, owner=None, error=error)
 
-    def give_others_back(self, *, owner: str, at_work: tuple[int, ...] = ()) -> None:
+    def give_others_back(self, *, owner: str, at_work: Collection[int] = ()) -> None:
         """Put the sweeps that ``owner`` has but does not control back into the queue."""
         is_its = and_(SWEEPS.c.owner == owner, SWEEPS.c.status == RunStatus.RUNNING)
         is_idle = and_(is_its, SWEEPS.c.detached, SWEEPS.c.id.not_in(at_work))

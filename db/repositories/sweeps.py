@@ -7,7 +7,6 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from metafleet.db.records import (
-    RUNS,
     SWEEP_TRIALS,
     SWEEPS,
     RunStatus,
@@ -140,17 +139,20 @@ class SweepRepository:
         query = select_fields(SWEEP_TRIALS, TrialRecord).where(SWEEP_TRIALS.c.run_id == run_id)
         return next(iter(read(self._session, TrialRecord, query)), None)
 
-    def note_pruned(self, run_id: int, *, epoch: int, step: int) -> None:
-        """Record that a pruner ended a trial.
+    def note_pruned(self, run_id: int, *, step: int) -> None:
+        """Record that a pruner ended a trial, unless that is recorded already."""
+        is_its = (SWEEP_TRIALS.c.run_id == run_id, SWEEP_TRIALS.c.pruned_step.is_(None))
+        self._session.execute(update(SWEEP_TRIALS).where(*is_its).values(pruned_step=step))
+
+    def requeue(self, sweep_id: int, *, seen_epoch: int) -> None:
+        """Leave the control of a sweep that is still at ``seen_epoch`` to servers.
 
         Raises:
-            FencedError: the run is not at ``epoch``: another process executes it.
+            FencedError: another process took the sweep over since the caller read it.
         """
-        query = select(RUNS.c.epoch).where(RUNS.c.id == run_id).with_for_update()
-        if self._session.scalar(query) != epoch:
-            raise FencedError(f"run {run_id} was cancelled or taken over")
-        statement = update(SWEEP_TRIALS).where(SWEEP_TRIALS.c.run_id == run_id)
-        self._session.execute(statement.values(pruned_step=step))
+        self.hold(sweep_id, epoch=seen_epoch)
+        self._update(sweep_id, {"epoch": seen_epoch + 1, "deaths": 0})
+        self.mark_status(sweep_id, RunStatus.QUEUED)
 
     def _update(self, sweep_id: int, values: dict[str, Any]) -> None:
         self._session.execute(update(SWEEPS).where(SWEEPS.c.id == sweep_id).values(values))

@@ -1,6 +1,6 @@
 """Executes one run with its progress shown, and reports the result."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,9 +19,11 @@ from metafleet.orchestrator.reporting.figures import counted, duration
 from metafleet.orchestrator.reporting.output import program
 from metafleet.orchestrator.runs.launch import RunReport, execute_run
 from metafleet.orchestrator.runs.run_session import ExecutionOptions
+from metafleet.orchestrator.runs.tenure import CancelRequest
+from metafleet.orchestrator.training.events import Observer
 
 
-def execute_watched(
+def execute_watched(  # noqa: PLR0913 - options of several commands
     database: Database,
     settings: Settings,
     run: RunRecord,
@@ -29,15 +31,19 @@ def execute_watched(
     options: ExecutionOptions,
     resume_flags: Sequence[str] = (),
     hint: str | None = None,
+    wrap: Callable[[Observer], Observer] = lambda observer: observer,
 ) -> RunReport:
     """Start or resume a run; after Ctrl-C, leave it as its tenure says and tell how to continue.
 
-    If ``hint`` is given, it is told instead.
+    If ``hint`` is given, it is told instead. ``wrap`` may put another observer around the one that
+    shows the progress.
     """
     log_to(settings.home / "logs", settings)
     try:
         with private_files(), watching() as observer:
-            return execute_run(database, settings, run.id, options=options, observer=observer)
+            return execute_run(database, settings, run.id, options=options, observer=wrap(observer))
+    except CancelRequest:
+        raise
     except KeyboardInterrupt as interrupt:
         if hint is not None:
             interrupt.add_note(hint)

@@ -1,8 +1,9 @@
 """`metafleet sweep`: try many configurations, and test the best one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import click
 
@@ -10,8 +11,6 @@ from metafleet.contracts.private_files import private_files
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.db.repositories import ServerRepository
-from metafleet.db.repositories.runs import refuse_reserved
-from metafleet.errors import ConfigError
 from metafleet.experiments import find_experiment
 from metafleet.orchestrator.cli.arguments import PathType
 from metafleet.orchestrator.cli.broker import require_fleet
@@ -20,43 +19,32 @@ from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.given_command import given_command
 from metafleet.orchestrator.cli.launching import override_option
 from metafleet.orchestrator.cli.progress import watching
+from metafleet.orchestrator.cli.sweep_plan import SweepOptions
 from metafleet.orchestrator.cli.sweep_report import document, say_ended, show_choice, show_trials
 from metafleet.orchestrator.cli.sweeping import execute_here
-from metafleet.orchestrator.config.experiment import ExperimentConfig
-from metafleet.orchestrator.config.naming import check_name
+from metafleet.orchestrator.config.experiment import MAX_SEED, ExperimentConfig
+from metafleet.orchestrator.config.sweep import MOST_PARALLEL, MOST_TRIALS
 from metafleet.orchestrator.records.run_view import without_nan
 from metafleet.orchestrator.reporting.figures import counted
-from metafleet.orchestrator.reporting.output import notify
+from metafleet.orchestrator.reporting.output import notify, program
 from metafleet.orchestrator.runs.launch import check_data
-from metafleet.orchestrator.sweeps.by_optuna import require_sampler
 from metafleet.orchestrator.sweeps.choice import Choice, judge_best
 from metafleet.orchestrator.sweeps.conducting import leave_to_servers
-from metafleet.orchestrator.sweeps.grammar import parse_space
 from metafleet.orchestrator.sweeps.plan import Plan
-from metafleet.orchestrator.sweeps.proposals import MOST_TRIALS, SAMPLERS, Search
-from metafleet.orchestrator.sweeps.space import (
-    Choices,
-    Parameter,
-    count_configurations,
-    grid_size,
-)
-from metafleet.orchestrator.sweeps.sweep import Sweep, ending, open_sweep
-
-_TRIALS: Final = 20
-_LONGEST_NAME: Final = 58
-"""A tag has 64 characters and begins with "sweep:"."""
+from metafleet.orchestrator.sweeps.proposals import SAMPLERS
+from metafleet.orchestrator.sweeps.pruners import PRUNERS
+from metafleet.orchestrator.sweeps.sweep import Sweep, ending, open_sweep, queue_sweep
 
 
 @click.command()
 @click.argument("file", type=PathType(path_type=Path))
 @click.option(
     "--over",
-    "texts",
     multiple=True,
-    required=True,
     metavar="KEY=VALUES",
     help="Values of a key: a list (A,B,C), a range (LOW..HIGH) or a log-uniform range "
-    "(log:LOW..HIGH). Repeat the option for more keys.",
+    "(log:LOW..HIGH). 'KEY=VALUES if OTHER=A' is for configurations with this value of OTHER only. "
+    "Repeat the option for more keys.",
 )
 @override_option
 @click.option(
@@ -71,14 +59,21 @@ _LONGEST_NAME: Final = 58
     "else random. tpe and gp learn from earlier trials and need the extra `sweep`.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the sampler."
+    "--prune",
+    type=click.Choice(["none", *PRUNERS]),
+    help="End bad trials early at validations: those below the median of the others, or by "
+    "Hyperband. Default: none.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0, max=MAX_SEED), help="Seed of the sampler. Default: 0."
 )
 @click.option("--name", help="Name of the sweep and its runs. Default: EXPERIMENT-sweep.")
 @click.option(
     "--parallel",
-    type=click.IntRange(min=1, max=1000),
+    type=click.IntRange(min=1, max=MOST_PARALLEL),
     help="Trials that `metafleet serve` executes at a time. Default: execute trials here.",
 )
+@click.option("--detach", is_flag=True, help="Leave the sweep to `metafleet serve` and return.")
 @click.option(
     "--in-process", is_flag=True, help="Compute in this process, without Redis and workers."
 )
@@ -86,44 +81,43 @@ _LONGEST_NAME: Final = 58
 @click.pass_context
 def sweep(  # noqa: PLR0913 - one for each option
     context: click.Context,
+    /,
     file: Path,
     *,
-    texts: Sequence[str],
     overrides: Sequence[str],
-    trials: int | None,
-    sampler: str | None,
-    seed: int,
     name: str | None,
-    parallel: int | None,
+    detach: bool,
     in_process: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Try several configurations of FILE, and choose the one with the best meta-validation.
 
     Each trial (one configuration) is an ordinary run without a meta-test. At the end, only the
     chosen trial is tested, once. If a sweep was stopped or killed, the same command continues it.
+    Options count more than the same keys in the section [sweep] of FILE.
 
     \b
     metafleet sweep sinusoid-maml --over outer.lr=log:0.0001..0.1 --trials 30
+    metafleet sweep sinusoid-maml --over outer.lr=log:0.0001..0.1 --prune median --detach
     metafleet sweep omniglot-maml --over learner.inner_steps=1,3,5 --over outer.lr=0.001,0.01
     """
-    if parallel is not None and in_process:
-        raise click.UsageError("--parallel leaves trials to servers, which use the fleet")
+    if in_process and (detach or options["parallel"] is not None):
+        option = "--detach" if detach else "--parallel"
+        raise click.UsageError(f"{option} leaves trials to servers, which use the fleet")
     settings = load_settings()
     config = ExperimentConfig.load(
         find_experiment(file), overrides, allowed_packages=settings.allowed_packages
     )
-    search, size = _search(parse_space(texts), sampler, seed=seed, trials=trials)
-    plan = Plan(
-        name=_name(name or f"{config.name}-sweep"),
-        config=config,
-        search=search,
-        n_trials=_n_trials(search, size, trials),
-        parallel=parallel,
-    )
+    plan = SweepOptions(**options).plan(config, name)
+    if in_process:
+        plan = replace(plan, parallel=None)
     plan.check(settings.allowed_packages)
     with progress_bar() as progress:
         check_data(settings, config, progress)
+    if detach:
+        _detach(settings, plan, as_json=as_json)
+        return
     if not in_process:
         require_fleet(settings)
     hint = f"the same command continues the sweep: `{given_command(context)}`"
@@ -147,9 +141,7 @@ def _conduct(
     if found.plan.parallel is None:
         execute_here(database, settings, found, in_process=in_process, hint=hint)
     else:
-        with database.session(read_only=True) as session:
-            if not ServerRepository(session).list_alive():
-                notify("no server is running; start one with `metafleet serve`")
+        _warn_without_servers(database)
         try:
             leave_to_servers(database, found, show=say_ended)
         except KeyboardInterrupt as interrupt:
@@ -166,36 +158,25 @@ def _conduct(
         )
 
 
-def _name(name: str) -> str:
-    check_name(name, "--name")
-    refuse_reserved(name)
-    if len(name) > _LONGEST_NAME:
-        raise ConfigError(
-            f"--name has {len(name)} characters; expected at most {_LONGEST_NAME} for a sweep"
-        )
-    return name
+def _detach(settings: Settings, plan: Plan, *, as_json: bool) -> None:
+    """Put the sweep into the queue, and tell how to watch it."""
+    with open_database(settings) as database:
+        record = queue_sweep(database, settings, replace(plan, parallel=plan.parallel or 1))
+        if as_json:
+            trials = {"trials": record.n_trials, "parallel": record.parallel}
+            echo_json({"sweep": record.name, "status": record.status.value} | trials)
+        else:
+            click.echo(
+                f"sweep {record.name} with {counted(record.n_trials, 'trial')} is queued; watch it "
+                f"with `{program()} sweeps show {record.name}`"
+            )
+        _warn_without_servers(database)
 
 
-def _search(
-    space: tuple[Parameter, ...], sampler: str | None, *, seed: int, trials: int | None
-) -> tuple[Search, int | None]:
-    """Return how configurations are chosen, and how many there are; None if there is no limit."""
-    if sampler is None:
-        is_grid = trials is None and all(isinstance(one, Choices) for one in space)
-        sampler = "grid" if is_grid else "random"
-    require_sampler(sampler)
-    if sampler == "grid":
-        return Search(space, sampler, seed), grid_size(space, limit=MOST_TRIALS)
-    return Search(space, sampler, seed), count_configurations(space, limit=MOST_TRIALS)
-
-
-def _n_trials(search: Search, size: int | None, wanted: int | None) -> int:
-    """Return the number of trials; say it if the space has fewer configurations than wanted."""
-    most = MOST_TRIALS if size is None else size
-    n_trials = wanted or (most if search.sampler == "grid" else min(_TRIALS, most))
-    if n_trials > most:
-        notify(f"the space has {counted(most, 'configuration')}; each is tried once")
-    return min(n_trials, most)
+def _warn_without_servers(database: Database) -> None:
+    with database.session(read_only=True) as session:
+        if not ServerRepository(session).list_alive():
+            notify("no server is running; start one with `metafleet serve`")
 
 
 def _say_begin(found: Sweep) -> None:

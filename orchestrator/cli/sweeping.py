@@ -1,11 +1,15 @@
 """Executes the trials of a sweep in this process, one after the other."""
 
+from functools import partial
+
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.errors import NumericsError, RunCancelledError
 from metafleet.orchestrator.cli.execution import execute_watched
 from metafleet.orchestrator.reporting.output import notify
 from metafleet.orchestrator.runs.run_session import ExecutionOptions
+from metafleet.orchestrator.runs.tenure import CancelRequest
+from metafleet.orchestrator.sweeps.pruning import pruned
 from metafleet.orchestrator.sweeps.sweep import Sweep
 
 
@@ -30,8 +34,15 @@ def execute_here(
             continue
         try:
             execute_watched(
-                database, settings, run, options=ExecutionOptions(in_process), hint=hint
+                database,
+                settings,
+                run,
+                options=ExecutionOptions(in_process),
+                hint=hint,
+                wrap=partial(pruned, database, run.id),
             )
+        except CancelRequest as reason:
+            notify(f"run {run.id} is {reason}; the sweep goes on")
         except NumericsError as error:
             notify(f"run {run.id} failed, and the sweep goes on: {error}")
         except RunCancelledError:

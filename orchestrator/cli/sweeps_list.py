@@ -7,6 +7,7 @@ from metafleet.db.repositories import SweepRepository
 from metafleet.orchestrator.cli.context import echo_json, is_unused, load_settings, open_database
 from metafleet.orchestrator.cli.run_words import STATUS_STYLES
 from metafleet.orchestrator.cli.tables import make_table, show_rows
+from metafleet.orchestrator.sweeps.sweep import settle_dead_sweeps
 from metafleet.orchestrator.sweeps.trial import Trial
 from metafleet.orchestrator.sweeps.trials import trials_of
 
@@ -23,6 +24,7 @@ def list_sweeps(as_json: bool) -> None:
     found: list[tuple[SweepRecord, list[Trial]]] = []
     if not is_unused(settings):
         with open_database(settings) as database:
+            settle_dead_sweeps(database)
             with database.session(read_only=True) as session:
                 sweeps = SweepRepository(session).list()
             found = [(sweep, trials_of(database, sweep.id)) for sweep in sweeps]

@@ -8,7 +8,7 @@ from metafleet.orchestrator.cli.sweep_report import document, show_choice, show_
 from metafleet.orchestrator.records.run_view import without_nan
 from metafleet.orchestrator.reporting.figures import counted
 from metafleet.orchestrator.sweeps.choice import find_choice
-from metafleet.orchestrator.sweeps.sweep import Sweep
+from metafleet.orchestrator.sweeps.sweep import Sweep, settle_dead_sweeps
 
 
 @click.command("show")
@@ -23,6 +23,7 @@ def show(name: str, *, shows_all: bool, as_json: bool) -> None:
     """
     settings = load_settings()
     with open_database(settings) as database:
+        settle_dead_sweeps(database)
         with database.session(read_only=True) as session:
             record = SweepRepository(session).get(name)
         plan = Sweep.of_record(database, settings, record).plan

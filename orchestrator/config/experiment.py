@@ -27,6 +27,7 @@ from metafleet.orchestrator.config.outer import OuterSection
 from metafleet.orchestrator.config.problems import Blame, describe, raise_problems
 from metafleet.orchestrator.config.section import Section
 from metafleet.orchestrator.config.source import Overrides, apply_overrides, read_toml
+from metafleet.orchestrator.config.sweep import SweepSection
 from metafleet.workload import Workload, WorkloadSpec
 
 MAX_SEED = 2**63 - 1
@@ -51,6 +52,7 @@ class ExperimentConfig(Section):
         validation: when to validate.
         test: the test after training.
         engine: how the work is divided, computed and supervised.
+        sweep: how `metafleet sweep` searches. It is not part of the configuration of a run.
     """
 
     name: str = Field(pattern=NAME, json_schema_extra={"expected": NAME_EXPECTED})
@@ -64,6 +66,7 @@ class ExperimentConfig(Section):
     validation: ValidationSection = ValidationSection()
     test: FinalTestSection = FinalTestSection()
     engine: EngineSection = EngineSection()
+    sweep: SweepSection = SweepSection()
     _blame: Blame = PrivateAttr(default_factory=lambda: Blame("configuration"))
 
     @classmethod
@@ -131,8 +134,11 @@ class ExperimentConfig(Section):
         return config
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values, defaults included, for the runs.config column."""
-        return self.model_dump(mode="json", exclude_none=True)
+        """Return plain JSON values, defaults included, for the runs.config column.
+
+        The section [sweep] is left out, because it is not part of a run.
+        """
+        return self.model_dump(mode="json", exclude_none=True, exclude={"sweep"})
 
     def with_seed(self, seed: int) -> Self:
         """Return the same experiment with another seed.

@@ -44,6 +44,7 @@ def shipped_config(experiment: str) -> dict[str, Any] | None:
     if experiment not in known:
         return None
     tree = tomllib.loads(known[experiment].read_text(encoding="utf-8"))
+    tree.pop("sweep", None)  # not part of a run
     return {**_merged(_defaults(), tree)}
 
 

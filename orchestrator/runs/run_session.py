@@ -36,7 +36,7 @@ from metafleet.orchestrator.recording.recorder import Recorder
 from metafleet.orchestrator.runs.lease import once_free
 from metafleet.orchestrator.runs.provenance import ProvenanceRecorder, RunProvenance
 from metafleet.orchestrator.runs.run_lock import run_lock
-from metafleet.orchestrator.runs.tenure import EpochWatch, Tenure
+from metafleet.orchestrator.runs.tenure import CancelRequest, EpochWatch, Tenure
 from metafleet.orchestrator.training.checkpoint import Checkpoint, CheckpointFolder
 from metafleet.orchestrator.training.checkpoint_header import Terms, TrainingProgress
 from metafleet.orchestrator.training.contenders import Contender, baselines_of
@@ -397,6 +397,8 @@ class RunSession:
     def _status_after(self, error: BaseException | None) -> tuple[RunStatus, str | None]:
         if error is None:
             return RunStatus.FINISHED, None
+        if isinstance(error, CancelRequest):
+            return RunStatus.CANCELLED, str(error)
         if isinstance(error, KeyboardInterrupt):
             return self._tenure.after_interrupt, _INTERRUPTED.get(self._tenure.after_interrupt)
         why = Redactor.of(self._settings)(str(error) or type(error).__name__)

@@ -15,6 +15,14 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 1.0
 
 
+class CancelRequest(KeyboardInterrupt):
+    """Raised by an observer of a run to cancel the run; the message is the reason.
+
+    The run stops as after an interrupt: its last checkpoint is stored, and its status becomes
+    ``cancelled``.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Tenure:
     """The terms on which a run is executed.

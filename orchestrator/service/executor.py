@@ -1,9 +1,9 @@
-"""A server's process for one run: ``python -m metafleet.orchestrator.service.executor``.
+"""A server's process for one run or sweep: ``python -m metafleet.orchestrator.service.executor``.
 
-The first line of standard input is JSON that says which run to execute. No further line follows. If
-the input ends, the server has died. This process writes the result to the run's row. The server and
-other processes read the result there. If this process dies before it writes the result, the row
-still names the server as the owner.
+The first line of standard input is JSON that says which run to execute, or which sweep to control.
+No further line follows. If the input ends, the server has died. This process writes the result to
+the row of the run or sweep. The server and other processes read the result there. If this process
+dies before it writes the result, the row still names the server as the owner.
 """
 
 import json
@@ -30,7 +30,9 @@ from metafleet.errors import (
 from metafleet.orchestrator.reporting.line_observer import LineObserver
 from metafleet.orchestrator.runs.launch import execute_run
 from metafleet.orchestrator.runs.run_session import ExecutionOptions
-from metafleet.orchestrator.runs.tenure import Tenure
+from metafleet.orchestrator.runs.tenure import CancelRequest, Tenure
+from metafleet.orchestrator.service.sweep_control import control_sweep
+from metafleet.orchestrator.sweeps.pruning import pruned
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,10 @@ def main() -> None:
     _write_to(order["log_path"], settings)
     threading.Thread(target=_die_with_server, name="server-watch", daemon=True).start()
     with Database.open(settings.database_url) as database:
-        _execute(database, settings, order, stop)
+        if "sweep_id" in order:
+            control_sweep(database, settings, order, stop.is_made)
+        else:
+            _execute(database, settings, order, stop)
 
 
 class _StopRequest:
@@ -83,8 +88,10 @@ def _execute(
             settings,
             run_id,
             options=ExecutionOptions(in_process=False, tenure=tenure),
-            observer=LineObserver(),
+            observer=pruned(database, run_id, LineObserver()),
         )
+    except CancelRequest as error:
+        log.info("run=%d %s", run_id, error)  # its row says so
     except (FencedError, RunCancelledError) as error:
         log.info("run=%d %s", run_id, error)  # another process owns the row
     except (KeyboardInterrupt, BrokerUnavailableError) as error:

@@ -1,4 +1,4 @@
-"""The server's side of a process that executes one run.
+"""The server's side of a process that executes one run, or controls one sweep.
 
 Importing torch takes seconds. The server therefore starts a process before there is a run for it.
 If another server dies, the process that is already waiting can continue its run at once.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from metafleet.contracts.private_files import private_files
 from metafleet.contracts.settings import Settings, make_folder, orchestrator_environment
-from metafleet.db.records import RunRecord
+from metafleet.db.records import RunRecord, SweepRecord
 from metafleet.orchestrator.embedded.child import describe_exit, die_with_parent
 from metafleet.orchestrator.embedded.commands import IMPORT_ROOT
 
@@ -23,7 +23,7 @@ EXECUTOR_MODULE = "metafleet.orchestrator.service.executor"
 
 
 class RunProcess:
-    """A process that executes one run, in its own session. Not thread-safe.
+    """A process that executes one run or controls one sweep, in its own session. Not thread-safe.
 
     Args:
         settings: settings of the process, which do not change while it lives.
@@ -67,11 +67,23 @@ class RunProcess:
     def begin(self, run: RunRecord) -> None:
         """Send the order to execute ``run``, whose record has the owner and epoch to use."""
         self._run = run
+        self._send("run_id", run, self.log_path)
+
+    def begin_sweep(self, sweep: SweepRecord) -> Path:
+        """Send the order to control ``sweep``, and return the path of its log.
+
+        The sweep's record has the owner and epoch to use.
+        """
+        log_path = self._logs_dir / f"sweep-{sweep.id}.log"
+        self._send("sweep_id", sweep, log_path)
+        return log_path
+
+    def _send(self, key: str, record: RunRecord | SweepRecord, log_path: Path) -> None:
         order = {
-            "run_id": run.id,
-            "epoch": run.epoch,
-            "owner": run.owner,
-            "log_path": str(self.log_path),
+            key: record.id,
+            "epoch": record.epoch,
+            "owner": record.owner,
+            "log_path": str(log_path),
         }
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it died at once; ``ended`` reports it

@@ -1,4 +1,4 @@
-"""A server: executes runs from the queue, and takes over those of dead servers."""
+"""A server: executes runs and sweeps from the queue, and takes over those of dead servers."""
 
 import logging
 import os
@@ -8,15 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from metafleet.contracts.connections import connect, redis_errors, require_broker_url
+from metafleet.contracts.connections import require_broker_url
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord, RunStatus
-from metafleet.db.repositories import RunQueue, RunRepository, ServerRepository
+from metafleet.db.repositories import RunQueue, RunRepository, ServerRepository, SweepQueue
 from metafleet.db.repositories.servers import ALIVE_WITHIN_S, BEAT_EVERY_S
 from metafleet.errors import BrokerUnavailableError, DatabaseUnavailableError, MetafleetError
 from metafleet.orchestrator.runs.process_name import process_name
+from metafleet.orchestrator.service.answering import require_answer
 from metafleet.orchestrator.service.run_process import RunProcess
+from metafleet.orchestrator.service.sweep_desk import SweepDesk
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +34,11 @@ class ServerEvent:
 
     Attributes:
         kind: serving, began, took_over, finished, failed, cancelled, queued, interrupted, lost,
-            waiting, stopping or stopped.
+            waiting, stopping or stopped; or sweep, for all events about sweeps.
         text: readable description.
         run: the run that the event is about; None for an event about the server.
-        pid: in an event about the beginning of a run's execution, the id of the process that
-            executes the run.
+        pid: in an event about the beginning of a run or sweep, the id of the process that executes
+            the run or controls the sweep.
     """
 
     kind: str
@@ -68,6 +70,7 @@ class Server:
         self._max_runs = max_runs
         self.name = process_name()
         self._processes: list[RunProcess] = []
+        self._sweeps = SweepDesk(database, settings, self.name, report=self._tell_of_sweep)
         self._standby: RunProcess | None = None
         self._beat_at = self._look_at = self._warm_up_at = 0.0
         # time since which the database has answered without interruption
@@ -101,6 +104,7 @@ class Server:
             if now_s >= self._look_at and len(self._processes) < self._max_runs:
                 # look again at once after taking a run: there may be more
                 self._look_at = 0.0 if self._take_next() else now_s + _LOOK_EVERY_S
+            self._sweeps.tick(may_take_over=self._may_take_over)
         except DatabaseUnavailableError as error:
             self._steady_since = time.monotonic()
             self._is_sure = False
@@ -128,6 +132,7 @@ class Server:
             at_work = [process.run.id for process in self._processes]
             with self._database.session() as session:
                 RunQueue(session).give_others_back(owner=self.name, at_work=at_work)
+            self._sweeps.make_sure()
             self._is_sure = True
 
     def _beat_quietly(self) -> None:
@@ -137,15 +142,19 @@ class Server:
         except MetafleetError as error:
             log.warning("heartbeat failed: %s", error)
 
-    def _take_next(self) -> bool:
+    @property
+    def _may_take_over(self) -> bool:
         # after an outage, other servers look dead too: they may have been cut off as well
-        may_take_over = time.monotonic() - self._steady_since > ALIVE_WITHIN_S
+        return time.monotonic() - self._steady_since > ALIVE_WITHIN_S
+
+    def _take_next(self) -> bool:
+        may_take_over = self._may_take_over
         with self._database.session(read_only=True) as session:
             if not RunQueue(session).is_waiting(may_take_over=may_take_over):
                 return False
         settings = self._settings()
         self._beat()  # a hung Redis must not make us look dead
-        _require_answer(require_broker_url(settings))
+        require_answer(require_broker_url(settings))
         with self._database.session() as session:
             taken = RunQueue(session).take(self.name, may_take_over=may_take_over)
         if taken is None:
@@ -228,20 +237,26 @@ class Server:
         try:
             for process in self._processes:
                 process.terminate()
+            self._sweeps.terminate()
             deadline = time.monotonic() + _STOP_WITHIN_S
-            while time.monotonic() < deadline and any(p.ended() is None for p in self._processes):
+            while time.monotonic() < deadline and self._is_any_alive():
                 self._beat_quietly()  # otherwise other servers would consider this one dead
                 time.sleep(_TICK_S)
         finally:
             for process in [*self._processes, *([self._standby] if self._standby else [])]:
                 process.wait_or_kill(0.0)
+            self._sweeps.kill()
             self._give_back()
         self._tell("stopped", "stopped")
+
+    def _is_any_alive(self) -> bool:
+        return any(p.ended() is None for p in self._processes) or self._sweeps.is_any_alive()
 
     def _give_back(self) -> None:
         try:
             with self._database.session() as session:
                 RunQueue(session).give_all_back(owner=self.name)
+                SweepQueue(session).give_others_back(owner=self.name)
                 ServerRepository(session).remove(self.name)
             for process in self._processes:
                 self._settle(process, "an interrupt")
@@ -258,11 +273,8 @@ class Server:
             self._tell("serving", "it is back; continuing")
             self._trouble = ""
 
+    def _tell_of_sweep(self, text: str, pid: int | None) -> None:
+        self._report(ServerEvent("sweep", text, pid=pid))
+
     def _tell(self, kind: str, text: str, run: RunRecord | None = None) -> None:
         self._report(ServerEvent(kind, text, run))
-
-
-def _require_answer(url: str) -> None:
-    """Raise if Redis does not answer: a run taken now could not begin."""
-    with redis_errors(url), connect(url, socket_timeout_s=1.0, retries=0) as client:
-        client.ping()

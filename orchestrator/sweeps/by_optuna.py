@@ -42,11 +42,11 @@ def require_sampler(sampler: str) -> None:
         ConfigError: Optuna or SciPy is needed and not installed.
     """
     if sampler in ("tpe", "gp"):
-        load_optuna(sampler)
+        load_optuna(f"--sampler {sampler}", needs_scipy=sampler == "gp")
 
 
-def load_optuna(sampler: str) -> Any:
-    """Import Optuna, and SciPy if the sampler needs it.
+def load_optuna(what: str, *, needs_scipy: bool = False) -> Any:
+    """Import Optuna, and SciPy if it is needed. ``what`` names what they are needed for.
 
     Raises:
         ConfigError: one of them is not installed.
@@ -54,12 +54,12 @@ def load_optuna(sampler: str) -> Any:
     try:
         import optuna  # noqa: PLC0415 - an optional package
 
-        if sampler == "gp":
+        if needs_scipy:
             import scipy  # noqa: F401, PLC0415 - Optuna does not require it
     except ImportError as error:
         raise ConfigError(
-            f"--sampler {sampler} is missing a package ({error}); pip install 'metafleet[sweep]', "
-            "or choose --sampler random"
+            f"{what} is missing a package ({error}); pip install 'metafleet[sweep]', or leave it "
+            "out"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
@@ -79,7 +79,7 @@ def ask_optuna(
     Raises:
         ConfigError: Optuna or SciPy is not installed.
     """
-    optuna = load_optuna(sampler)
+    optuna = load_optuna(f"--sampler {sampler}", needs_scipy=sampler == "gp")
     fills = sampler == "gp"  # it learns only from keys that all trials have
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Optuna and NumPy, e.g. about a loss of infinity
@@ -166,14 +166,11 @@ def frozen_trial(
         params[label_of(parameter)] = _code(parameter, value)
         distributions[label_of(parameter)] = _distribution(optuna, parameter)
     by_step = dict(outcome.by_step)
-    value = outcome.score if state is states.COMPLETE else None
-    if state is states.PRUNED:
-        value = by_step[max(by_step)]
     return optuna.trial.create_trial(
         state=state,
         params=params,
         distributions=distributions,
-        value=value,
+        value=outcome.score if state is states.COMPLETE else None,
         intermediate_values=by_step,
     )
 

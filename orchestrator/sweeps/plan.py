@@ -26,6 +26,7 @@ class Plan:
         config: the configuration that the trials change. The runs have its seed, so that all runs
             are validated on the same episodes.
         search: how configurations are chosen.
+        prune: one of ``PRUNERS``, which ends bad trials early; None for no pruning.
         n_trials: number of configurations to try.
         parallel: number of trials that servers execute at a time; None to execute one trial after
             another in the process that controls the sweep.
@@ -36,6 +37,7 @@ class Plan:
     search: Search
     n_trials: int
     parallel: int | None = None
+    prune: str | None = None
 
     @property
     def tag(self) -> str:
@@ -53,6 +55,7 @@ class Plan:
             "over": [str(parameter) for parameter in self.search.space],
             "sampler": self.search.sampler,
             "seed": self.search.seed,
+            "prune": self.prune,
             "first": [dict(values) for values in self.search.first],
         }
 
@@ -71,7 +74,14 @@ class Plan:
             parse_space(tree["over"]), tree["sampler"], tree["seed"], tuple(tree["first"])
         )
         checked = ExperimentConfig.from_json(config, f"configuration of sweep {name!r}")
-        return cls(name=name, config=checked, search=search, n_trials=n_trials, parallel=parallel)
+        return cls(
+            name=name,
+            config=checked,
+            search=search,
+            n_trials=n_trials,
+            parallel=parallel,
+            prune=tree["prune"],
+        )
 
     def configuration(
         self, values: Mapping[str, Any], allowed_packages: tuple[str, ...]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+from metafleet.orchestrator.config.sweep import MOST_TRIALS
 from metafleet.orchestrator.sweeps.by_optuna import Outcome, ask_optuna
 from metafleet.orchestrator.sweeps.space import (
     Choices,
@@ -24,7 +25,6 @@ from metafleet.orchestrator.sweeps.space import (
 )
 
 SAMPLERS: Final = ("grid", "random", "tpe", "gp")
-MOST_TRIALS: Final = 10_000
 _STARTUP_TRIALS: Final = 8
 """Number of random trials before a model of the results is used."""
 _MOST_DRAWS: Final = 100

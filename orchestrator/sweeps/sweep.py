@@ -139,6 +139,36 @@ def open_sweep(database: Database, settings: Settings, plan: Plan) -> Sweep:
     return Sweep(database, settings, plan, claimed)
 
 
+def queue_sweep(database: Database, settings: Settings, plan: Plan) -> SweepRecord:
+    """Begin or continue a sweep whose control is left to servers. Return its row.
+
+    Raises:
+        ConfigError: for the same reasons as ``open_sweep``.
+    """
+    record = _prepare(database, settings, plan)
+    with database.session() as session:
+        sweeps = SweepRepository(session)
+        sweeps.requeue(record.id, seen_epoch=record.epoch)
+        return sweeps.get(record.id)
+
+
+def settle_dead_sweeps(database: Database) -> None:
+    """Mark each sweep as interrupted whose process ran on this machine and no longer exists.
+
+    Sweeps that servers control are not changed, because other servers take them over.
+    """
+    with database.session(read_only=True) as session:
+        found = SweepRepository(session).list()
+    for sweep in found:
+        is_attached = sweep.status is RunStatus.RUNNING and not sweep.detached
+        if is_attached and sweep.owner is not None and has_died(sweep.owner):
+            with suppress(FencedError), database.session() as session:
+                sweeps = SweepRepository(session)
+                sweeps.hold(sweep.id, epoch=sweep.epoch)
+                why = f"its process {sweep.owner.split('/')[0]} died"
+                sweeps.mark_status(sweep.id, RunStatus.INTERRUPTED, error=why)
+
+
 def _prepare(database: Database, settings: Settings, plan: Plan) -> SweepRecord:
     """Return the sweep's row after adding it or checking it against the plan."""
     config = plan.config.with_data(pin(plan.config.data, settings.data_dir)).to_json()

@@ -1,14 +1,28 @@
 """A trial of a sweep and its result."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 from metafleet.db.records import RunRecord, RunStatus, TrialRecord
 from metafleet.orchestrator.records.entry import Entry
 from metafleet.orchestrator.sweeps.by_optuna import Outcome
 
 _ENDED: Final = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.CANCELLED)
+
+
+class Scored(Protocol):
+    """An evaluation, as an event or as a row."""
+
+    @property
+    def loss(self) -> float:
+        """The mean loss."""
+        ...
+
+    @property
+    def accuracy(self) -> float | None:
+        """The mean score in [0, 1]; None for regression."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +32,13 @@ class Trial:
     Attributes:
         record: the trial in the database.
         entry: the run with its results; None if the configuration was refused.
+        by_step: outer step -> result of the validation after this step, higher is better. Only the
+            validations of pruned trials are read.
     """
 
     record: TrialRecord
     entry: Entry | None
+    by_step: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def number(self) -> int:
@@ -79,7 +96,18 @@ class Trial:
     def outcome(self) -> Outcome:
         """Return the result as a sampler needs it."""
         score = self.score
-        return Outcome(self.values, score, has_failed=score is None and self.has_ended)
+        return Outcome(
+            self.values,
+            score,
+            has_failed=score is None and self.has_ended,
+            by_step=self.by_step,
+            is_pruned=self.is_pruned,
+        )
+
+
+def score_of(evaluation: Scored) -> float:
+    """Return the result of an evaluation, higher is better: the score, or the negative loss."""
+    return -evaluation.loss if evaluation.accuracy is None else evaluation.accuracy
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:

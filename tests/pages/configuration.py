@@ -72,7 +72,11 @@ def _keys(section: type[BaseModel]) -> Iterator[str]:
 def _default_of_key(field: FieldInfo) -> str:
     if field.is_required():
         return "-"
-    return "" if isinstance(field.default, BaseModel) else f"`{toml(field.default)}`"
+    return (
+        ""
+        if field.default is None or isinstance(field.default, BaseModel)
+        else f"`{toml(field.default)}`"
+    )
 
 
 def _models() -> Iterator[str]:

@@ -13,7 +13,9 @@ DEFAULTS = REPOSITORY / "orchestrator" / "records" / "defaults.json"
 
 def render() -> str:
     """Return the file: every key that has a default other than None."""
-    return json.dumps(_defaults(ExperimentConfig), indent=2) + "\n"
+    found = _defaults(ExperimentConfig)
+    del found["sweep"]  # not part of the configuration of a run
+    return json.dumps(found, indent=2) + "\n"
 
 
 def _defaults(section: type[BaseModel]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from metafleet.contracts.settings import Settings, child_environment
 from metafleet.db.engine import Database
 from metafleet.db.records import RunStatus
 from metafleet.db.repositories import EvaluationRepository, RunRepository
+from metafleet.db.repositories.run_deletion import delete_run
 from tests.fleet import Fleet, wait_until
 from tests.forks import Fork, run_metafleet
 from tests.integration.orchestrator.cli.terminal import TINY
@@ -259,6 +260,78 @@ def test_a_sweep_is_cancelled_with_its_open_trials(home: Path, command: Command,
     assert status == 1 and "is finished already" in error
     status, _, error = command("sweeps", "cancel", "tidy")
     assert status == 1 and "no sweep 'tidy'; the newest are: tiny-sweep" in error
+
+
+PRUNED = ("--set", "outer.steps=12", "--set", "validation.every=2", "--prune", "median")
+
+
+def test_bad_trials_are_pruned_and_the_same_after_a_kill(
+    home: Path, command: Command, file: str
+) -> None:
+    words = ("sweep", file, *LR, *PRUNED, "--sampler", "tpe", "--trials", "12", "--in-process")
+    status, out, error = command(*words)
+    assert status == 0 and "pruned by" not in error and "is pruned after step" in error
+    assert "pruned)" in out
+    first = json.loads(command("sweeps", "show", "tiny-sweep", "--json")[1])
+    pruned = [one for one in first["trials"] if one["status"] == "pruned"]
+    assert 1 <= len(pruned) <= 7 and all("pruned after step" in one["why"] for one in pruned)
+    listed = command("runs", "list", "--where", "status=cancelled", "--json")[1]
+    assert len(json.loads(listed)) == len(pruned)
+    # the run of a pruned trial was killed after the verdict and before its end
+    at = pruned[0]["trial"]
+    with (
+        Database.open(f"sqlite:///{home}/metafleet.db") as database,
+        database.session() as session,
+    ):
+        RunRepository(session).mark_status(pruned[0]["run"], RunStatus.INTERRUPTED)
+        for one in first["trials"][at + 1 :]:
+            delete_run(session, str(one["run"]))
+    again = json.loads(command(*words, "--json")[1])
+    shown = [(one["values"], one["status"], one["best"]) for one in again["trials"]]
+    assert shown == [(one["values"], one["status"], one["best"]) for one in first["trials"]]
+
+
+def test_the_file_describes_the_sweep_and_options_count_more(
+    home: Path, command: Command, file: str
+) -> None:
+    with Path(file).open("a") as out:
+        out.write(
+            '[sweep]\nover = ["outer.lr=log:0.001..0.3", "learner.inner_steps=1,2"]\n'
+            'trials = 3\nsampler = "random"\nseed = 4\n'
+        )
+    found = json.loads(command("sweep", file, "--in-process", "--json")[1])
+    assert (found["sampler"], found["seed"], len(found["trials"])) == ("random", 4, 3)
+    assert found["trials"][0]["values"].keys() == {"outer.lr", "learner.inner_steps"}
+    words = ("--name", "other", "--over", "outer.lr=0.1,0.2", "--seed", "0", "--trials", "1")
+    found = json.loads(command("sweep", file, *words, "--in-process", "--json")[1])
+    assert (found["over"], found["seed"]) == (["outer.lr=0.1,0.2"], 0)
+    assert command("submit", file, "--in-process")[0] == 0  # a run does not use it
+    shown = json.loads(command("runs", "show", "latest", "--json")[1])
+    assert "sweep" not in shown["config"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('over = ["outer.lr"]', "sweep.over: 'outer.lr' has no values"),
+        ("over = 3", "sweep.over=3"),
+        ('sampler = "annealing"', "sweep.sampler='annealing'; expected one of: grid, random"),
+        ('prune = "always"', "sweep.prune='always'; expected one of"),
+        ("trials = 0", "sweep.trials=0; expected an integer >= 1"),
+        ("parallel = 0", "sweep.parallel=0; expected an integer >= 1"),
+        ("seed = -1", "sweep.seed=-1; expected an integer >= 0"),
+        ("trails = 3", "sweep.trails is not a known key; did you mean 'trials'?"),
+        ("trials = 3", "nothing to search; expected --over KEY=VALUES"),
+        ('over = ["seed=1,2"]', "would change the meta-validation"),
+    ],
+)
+def test_a_wrong_section_is_refused_in_one_line(
+    home: Path, command: Command, file: str, line: str, said: str
+) -> None:
+    with Path(file).open("a") as out:
+        out.write(f"[sweep]\n{line}\n")
+    status, printed, error = command("sweep", file, "--in-process")
+    assert status == 1 and printed == "" and said in error and error.count("\n") == 1
 
 
 def without_times(document: dict[str, Any]) -> dict[str, Any]:
