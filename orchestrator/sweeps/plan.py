@@ -13,7 +13,7 @@ from metafleet.orchestrator.sweeps.space import assignment, keys_of_space
 
 _PROBES: Final = 20
 _ORIGIN: Final = re.compile(r"^(--set|configuration): ", re.MULTILINE)
-_NO_TEST: Final = "test.episodes=0"
+_TEST_EPISODES: Final = "test.episodes"
 """Trials are not tested; only the chosen one is, at the end of the sweep."""
 
 
@@ -95,10 +95,12 @@ class Plan:
         tree = self.config.to_json()
         for key in nested.difference(values):
             tree = _without(tree, key.split("."))
-        overrides = [*(assignment(key, value) for key, value in values.items()), _NO_TEST]
         try:
             return ExperimentConfig.changed(
-                tree, overrides, origin="configuration", allowed_packages=allowed_packages
+                tree,
+                {**values, _TEST_EPISODES: 0},
+                origin="configuration",
+                allowed_packages=allowed_packages,
             )
         except ConfigError as error:
             raise ConfigError(_ORIGIN.sub("", str(error))) from error
