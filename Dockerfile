@@ -17,7 +17,7 @@ COPY pyproject.toml constraints.txt ./
 RUN touch README.md \
     && set -- -c constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} $PIP_ARGS \
     && pip install "$@" setuptools \
-    && pip install "$@" --no-build-isolation ".[fleet,data,postgres,flower,dashboard]" \
+    && pip install "$@" --no-build-isolation ".[fleet,data,postgres,flower,dashboard,monitoring]" \
     && pip uninstall --yes metafleet
 ARG VARIANT=cpu
 RUN python -c 'import sys, torch; sys.exit("gpu" == sys.argv[1] and not torch.version.cuda \

@@ -13,6 +13,8 @@ KEY_PREFIX = "mf:"
 WORKERS_SEEN = f"{KEY_PREFIX}workers:seen"
 WORKERS_INFO = f"{KEY_PREFIX}workers:info"
 QUEUES_STARTED = f"{KEY_PREFIX}queues:started"
+DEMAND = f"{KEY_PREFIX}demand"
+"""Hash run -> its open shards, and when they were counted."""
 
 
 def queue_of(device: str) -> str:

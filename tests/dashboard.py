@@ -15,8 +15,9 @@ from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.orchestrator.dashboard.app import make_app, make_site
 from metafleet.orchestrator.dashboard.guard import HostNames
-from metafleet.orchestrator.dashboard.serving import DashboardServer, listen, served_by
+from metafleet.orchestrator.dashboard.serving import DashboardServer, served_by
 from metafleet.orchestrator.dashboard.site import Site
+from metafleet.orchestrator.web.listening import listen
 from tests.paths import REPOSITORY
 
 AXE = REPOSITORY / "tests" / "vendored" / "axe" / "axe.min.js"

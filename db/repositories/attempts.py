@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Select, Table, cast, func, select
+from sqlalchemy import BigInteger, Select, Table, cast, func, select, true
 
 from metafleet.db.records import (
     ATTEMPT_COUNTS,
@@ -68,13 +68,16 @@ class AttemptCountRepository(RunRows[AttemptCountRecord]):
 
     table, record = ATTEMPT_COUNTS, AttemptCountRecord
 
-    def totals(self, run_id: int) -> tuple[AttemptTotal, ...]:
-        """Return the counts summed over epochs and streams, ordered by outcome and reason."""
+    def totals(self, run_id: int | None = None) -> tuple[AttemptTotal, ...]:
+        """Return the counts of a run, or of all runs, ordered by outcome and reason.
+
+        They are summed over epochs and streams.
+        """
         outcome, reason = self.table.c.outcome, self.table.c.reason
         query = (
             # PostgreSQL sums bigint to numeric, which would come back as Decimal
             select(outcome, reason, cast(func.sum(self.table.c.n), BigInteger).label("n"))
-            .where(self.table.c.run_id == run_id)
+            .where(true() if run_id is None else self.table.c.run_id == run_id)
             .group_by(outcome, reason)
             .order_by(outcome, reason)
         )

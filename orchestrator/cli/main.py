@@ -63,6 +63,12 @@ _COMMANDS = {
     "workers": LazyCommand(
         "metafleet.orchestrator.cli.workers:workers", "Show the fleet's workers."
     ),
+    "top": LazyCommand(
+        "metafleet.orchestrator.cli.top:top", "Watch runs and workers in the terminal."
+    ),
+    "exporter": LazyCommand(
+        "metafleet.orchestrator.cli.exporter:exporter", "Serve metrics for Prometheus."
+    ),
     "data": LazyCommand(
         "metafleet.orchestrator.cli.data:data", "List, prepare and inspect data sets."
     ),

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.dashboard.hub import Hub
+from metafleet.orchestrator.web.listening import listen
 
 _CLOSING_S: Final = 3
 """Time for requests to end after Ctrl-C. Streams of events end at once."""
@@ -114,20 +115,3 @@ def served_by(server: DashboardServer, listener: socket.socket) -> Iterator[None
         server.should_exit = True
         thread.join()
         listener.close()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at an address.
-
-    Raises:
-        ConfigError: the address is in use, or is not one of this machine.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, OverflowError) as error:
-        # create_server adds the address to the text of its errors
-        why = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
-        raise ConfigError(
-            f"cannot listen at {host}:{port} ({why.lower()}); choose another --host or --port"
-        ) from error

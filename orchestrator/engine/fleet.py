@@ -18,6 +18,7 @@ from metafleet.contracts.ledger import LeaseStatus
 from metafleet.contracts.settings import Settings
 from metafleet.errors import BlobMissingError, FleetError, MetafleetError
 from metafleet.orchestrator.engine.attempt_counts import AttemptCounts, Sink
+from metafleet.orchestrator.engine.demand_mark import DemandMark
 from metafleet.orchestrator.engine.device_queues import DeviceQueues
 from metafleet.orchestrator.engine.fleet_options import FleetOptions
 from metafleet.orchestrator.engine.incompatible_workers import IncompatibleWorkers
@@ -106,6 +107,7 @@ class FleetDispatcher:
             is_ours=is_ours,
         )
         self._clock = RedisClock(self._client)
+        self._demand = DemandMark(self._client, run, self._clock)
         self._numerics = Numerics(fingerprint, is_strict=options.is_strict, notify=notify)
         self._second_look = SecondLook(
             self._open,
@@ -260,6 +262,7 @@ class FleetDispatcher:
         if not self._owner.is_lost:  # blobs are named by content: the new owner may use them too
             with self._retry.leaving("blobs of the run"):
                 self._transfer.withdraw()
+                self._demand.withdraw()
         self._transfer.close()
         self._owner.release()
 
@@ -307,6 +310,7 @@ class FleetDispatcher:
         """Send only as many more shards as the fleet may have in hand, so that runs take turns."""
         self._follow_epoch()
         on_their_way: Counter[str] = Counter()
+        self._demand.note(sum(len(step.book.open_shards) for step in self._unsettled()))
         for step in self._unsettled():
             on_their_way.update(
                 {q: step.book.n_on_their_way(q) for q in self._device_queues.queues}
@@ -359,6 +363,7 @@ class FleetDispatcher:
             self._restore()
             return
         self._follow_epoch()
+        self._demand.publish()
         for step in self._unsettled():
             with step.keeping_failure():
                 due = step.review(

@@ -10,7 +10,14 @@ from typing import Final, cast
 
 from metafleet.contracts.connections import Client, connect, redis_errors
 from metafleet.contracts.foreign import drop_foreign
-from metafleet.contracts.keys import QUEUES_STARTED, WORKERS_INFO, WORKERS_SEEN, RunKeys, queue_list
+from metafleet.contracts.keys import (
+    DEMAND,
+    QUEUES_STARTED,
+    WORKERS_INFO,
+    WORKERS_SEEN,
+    RunKeys,
+    queue_list,
+)
 from metafleet.contracts.ledger import Claim, RunLedger
 from metafleet.contracts.logs import in_this_context
 from metafleet.contracts.presence import WorkerInfo
@@ -212,7 +219,7 @@ class Ownership:
         """
         keys = RunKeys(self._run)
         own = {**dict.fromkeys((keys.epoch, keys.holder, keys.lease), "string")}
-        own |= dict.fromkeys((keys.discarded, keys.logs, WORKERS_INFO), "hash")
+        own |= dict.fromkeys((keys.discarded, keys.logs, WORKERS_INFO, DEMAND), "hash")
         own |= dict.fromkeys((WORKERS_SEEN, QUEUES_STARTED), "zset")
         own |= {queue_list(queue, self._signing_key): "list" for queue in self._queues}
         for types in more:

@@ -43,6 +43,7 @@ def test_no_password_and_no_key_has_a_default() -> None:
         "POSTGRES_PASSWORD",
         "FLOWER_PASSWORD",
         "DASHBOARD_PASSWORD",
+        "GRAFANA_PASSWORD",
         "METAFLEET_SIGNING_KEY",
     }
     assert {how for _, how in secrets} == {":?"}
@@ -51,7 +52,7 @@ def test_no_password_and_no_key_has_a_default() -> None:
 def test_the_example_leaves_every_secret_empty() -> None:
     given = {name: value for name, value in example_settings().items() if SECRET.fullmatch(name)}
 
-    assert len(given) == 6
+    assert len(given) == 7
     assert set(given.values()) == {""}
 
 
@@ -68,7 +69,7 @@ def test_the_example_shows_the_defaults_of_compose() -> None:
 def test_web_pages_alone_are_published_and_on_loopback_alone() -> None:
     published = {name: s["ports"] for name, s in SERVICES.items() if "ports" in s}
 
-    assert list(published) == ["flower", "dashboard"]
+    assert list(published) == ["flower", "dashboard", "grafana"]
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
     assert not any("network_mode" in service for service in SERVICES.values())
 
@@ -135,13 +136,15 @@ def test_capabilities_are_dropped_but_those_by_which_postgres_becomes_its_user(n
     assert set(SERVICES[name].get("cap_add", [])) == kept
 
 
-def test_the_database_is_reached_by_those_alone_that_write_to_it() -> None:
+def test_the_database_is_reached_by_orchestrators_and_the_exporter_alone() -> None:
     networks: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)["networks"]
     members = {net: {n for n, s in SERVICES.items() if net in s["networks"]} for net in networks}
 
     assert networks["database"] == {"internal": True}
-    assert members["database"] == {"postgres", "migrate", "orchestrator", "dashboard"}
-    assert members["fleet"] == {n for n in SERVICES if n not in ("postgres", "migrate")}
+    assert members["database"] == {"postgres", "migrate", "orchestrator", "exporter", "dashboard"}
+    assert members["monitoring"] == {"exporter", "prometheus", "grafana"}
+    others = ("postgres", "migrate", "prometheus", "grafana")
+    assert members["fleet"] == {n for n in SERVICES if n not in others}
 
 
 @pytest.mark.parametrize("name", ["broker", "blobs"])
@@ -229,4 +232,6 @@ def test_the_image_is_built_from_pinned_dependencies_and_named_bases() -> None:
         "metafleet:${IMAGE_TAG:-local}-gpu",
         "redis:7-bookworm",
         "postgres:15-bookworm",
+        "prom/prometheus:v2.55.1",
+        "grafana/grafana:11.6.0",
     }
