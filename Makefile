@@ -7,7 +7,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test test-all coverage faults soak same-bits lint format pages docs types layers check env constraints clean
+.PHONY: help demo install test test-all coverage faults soak same-bits lint format pages results docs types layers check env constraints clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
@@ -66,6 +66,9 @@ format: $(VENV)/.installed-dev ## correct style and format in place
 
 pages: $(VENV)/.installed-dev ## write the pages that are generated from the code
 	$(PY) -m tests.pages
+
+results: $(VENV)/.installed-dev ## write the page of results from the rows in results/
+	$(PY) -m tests.pages results.md
 
 docs: $(VENV)/.installed-dev ## build the documentation site into build/site
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict

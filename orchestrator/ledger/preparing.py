@@ -47,8 +47,9 @@ def without_place(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _options(data: Mapping[str, Any]) -> list[str]:
     given = {key: value for key, value in flat(data).items() if key not in _NOT_SET}
-    return [f"--set {shlex.quote(f'{key}={_text(value)}')}" for key, value in given.items()]
+    return [f"--set {shlex.quote(f'{key}={option_text(value)}')}" for key, value in given.items()]
 
 
-def _text(value: Any) -> str:
+def option_text(value: Any) -> str:
+    """Return the value of an option as ``--set`` has it."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -40,7 +40,7 @@ def shipped_config(experiment: str) -> dict[str, Any] | None:
 
     Keys that the experiment's file leaves out have their default values.
     """
-    known = {path.stem: path for path in FOLDER.glob("*.toml")}
+    known = {path.stem: path for path in FOLDER.rglob("*.toml")}
     if experiment not in known:
         return None
     tree = tomllib.loads(known[experiment].read_text(encoding="utf-8"))
