@@ -20,6 +20,8 @@ from metafleet.orchestrator.dashboard.site import Site
 from metafleet.orchestrator.web.listening import listen
 from tests.paths import REPOSITORY
 
+expect.set_options(timeout=20_000)  # pages of a busy machine are repeated less often
+
 AXE = REPOSITORY / "tests" / "vendored" / "axe" / "axe.min.js"
 WIDE, NARROW = {"width": 1300, "height": 900}, {"width": 360, "height": 740}
 
@@ -73,7 +75,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     """An empty tab. An error in a script, or something that the policy blocks, fails the test."""
     context = browser.new_context(viewport=WIDE)  # type: ignore[arg-type]
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(20_000)
     page = context.new_page()
     problems = watch_problems(page)
     yield page

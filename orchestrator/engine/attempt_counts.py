@@ -44,6 +44,7 @@ class AttemptCounts:
         self._counts: Counter[tuple[int, str, str, str]] = Counter()
         self._changed: set[tuple[int, str, str, str]] = set()
         self._rows: list[AttemptRecord] = []
+        self._n_shown = 0
         self._left_of_run = MOST_OF_A_RUN
 
     def count(
@@ -57,13 +58,14 @@ class AttemptCounts:
     def note(self, attempt: AttemptRecord) -> None:
         """Count an attempt without a usable result, and keep its row within the limits."""
         self.count(attempt.epoch, attempt.stream, AttemptOutcome(attempt.outcome), attempt.reason)
-        if len(self._rows) < min(MOST_OF_A_STEP, self._left_of_run):
+        left_of_step = MOST_OF_A_STEP - self._n_shown
+        if len(self._rows) < min(left_of_step, self._left_of_run):
             self._rows.append(attempt)
 
     @property
     def expects_logs(self) -> bool:
         """Whether workers may have kept log lines since the last flush."""
-        return self.keeps_all_logs or bool(self._rows)
+        return self.keeps_all_logs or bool(self._rows) or bool(self._n_shown)
 
     def note_logs(self, logs: Iterable[AttemptLog]) -> None:
         """Keep the rows of attempts' log lines within the limit."""
@@ -103,6 +105,17 @@ class AttemptCounts:
                 )
             )
 
+    def show(self) -> None:
+        """Pass new rows to the sink while their step is open, so that users see what is retried.
+
+        Logs and counters follow with ``flush``, whose errors this raises.
+        """
+        rows, self._rows = self._rows, []
+        self._n_shown += len(rows)
+        self._left_of_run -= len(rows)
+        if rows:
+            self._sink(rows, [])
+
     def flush(self) -> None:
         """Pass new rows and changed counters to the sink.
 
@@ -110,7 +123,7 @@ class AttemptCounts:
             FencedError, DatabaseError: the sink raised this error and does not accept the rows.
         """
         rows, logs, changed = self._rows, self._logs, sorted(self._changed)
-        self._rows, self._logs, self._changed = [], [], set()
+        self._rows, self._logs, self._changed, self._n_shown = [], [], set(), 0
         self._left_of_run -= len(rows)
         self._left_logs -= len(logs)
         if rows or logs or changed:

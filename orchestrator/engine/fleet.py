@@ -282,6 +282,7 @@ class FleetDispatcher:
                     self._accept_part(step, deadline)
                     return
                 self._persist(self._review)
+                self._record_attempts(self._attempt_counts.show)
                 self._review_at_s = time.monotonic() + REVIEW_EVERY_S
         if step.failure is not None:
             raise step.failure
@@ -404,7 +405,8 @@ class FleetDispatcher:
         # a worker that brings a sum from now on finds the step closed and removes the sum
         with self._retry.leaving(f"blobs of {step.name}"):
             self._transfer.forget(step)
-        self._record_attempts()
+        self._take_logs()
+        self._record_attempts(self._attempt_counts.flush)
         return status
 
     def _take_logs(self) -> None:
@@ -413,9 +415,8 @@ class FleetDispatcher:
                 logs = self._owner.ledger.take_logs(self._owner.epoch)
                 self._attempt_counts.note_logs(logs)
 
-    def _record_attempts(self) -> None:
-        self._take_logs()
+    def _record_attempts(self, record: Callable[[], None]) -> None:
         try:
-            self._attempt_counts.flush()
+            record()
         except MetafleetError as error:  # writing the step's own row will raise the error again
             log.warning("attempts are not recorded: %s", error)

@@ -10,11 +10,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from metafleet.data.scoring import score_name
-from metafleet.db.records import EvaluationRecord, RunRecord
+from metafleet.db.records import EvaluationRecord, InnerCurveRecord, RunRecord
 from metafleet.db.repositories.evaluations import EvaluationRepository
+from metafleet.db.repositories.inner_curves import InnerCurveRepository
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.orchestrator.dashboard.site import site_of
 from metafleet.orchestrator.records.entry import Entry
+from metafleet.orchestrator.records.modality_rows import modality_rows
 from metafleet.orchestrator.records.run_view import Changes
 from metafleet.orchestrator.records.same_bits import Twin, find_twins
 from metafleet.orchestrator.records.selecting import with_results
@@ -39,6 +41,8 @@ class RunPage:
     entry: Entry
     live: LiveState
     tests: Sequence[EvaluationRecord]
+    inner_curve: InnerCurveRecord | None
+    modalities: Sequence[Mapping[str, Any]]
     twins: Sequence[Twin]
     changes: Changes | None
     parent: RunRecord | None
@@ -52,7 +56,13 @@ class RunPage:
         return cls(
             entry=with_results(session, [run])[0],
             live=live_states(session, [run], n_workers=n_workers)[run.id],
-            tests=[each for each in reversed(evaluations) if each.split != META_VAL],
+            tests=[
+                each
+                for each in reversed(evaluations)
+                if each.split != META_VAL and ", modalities=" not in each.label
+            ],
+            inner_curve=next(reversed(InnerCurveRepository(session).list(run.id)), None),
+            modalities=modality_rows(evaluations),
             twins=find_twins(session, run),
             changes=Changes.read(session, run),
             parent=parent,

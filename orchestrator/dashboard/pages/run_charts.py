@@ -8,9 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from metafleet.db.records import OUTER_STEPS, EvaluationRecord
+from metafleet.db.records import OUTER_STEPS, EvaluationRecord, InnerCurveRecord
 from metafleet.db.repositories.curves import Bucket, CurveRepository
 from metafleet.db.repositories.evaluations import TRAINED, EvaluationRepository
+from metafleet.db.repositories.inner_curves import InnerCurveRepository
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.orchestrator.dashboard.charts import (
     MOST_POINTS,
@@ -34,6 +35,36 @@ def show_curves(request: Request) -> Response:
     with site_of(request).read() as session:
         run = RunRepository(session).get(request.path_params["run_id"])
         return charts_response(read_charts(session, run.id, request.query_params))
+
+
+def show_inner_curves(request: Request) -> Response:
+    """Return the results of the newest evaluation of a run after each inner step, as charts."""
+    with site_of(request).read() as session:
+        run = RunRepository(session).get(request.path_params["run_id"])
+        curves = InnerCurveRepository(session).list(run.id)
+    return charts_response(inner_charts(curves[-1]) if curves else {})
+
+
+def inner_charts(curve: InnerCurveRecord) -> dict[str, Chart]:
+    """Return the charts of loss and score before the first and after each inner step."""
+    accuracies = (curve.query_accuracies, curve.query_accuracies_ci95, curve.support_accuracies)
+    losses = (curve.query_losses, curve.query_losses_ci95, curve.support_losses)
+    return {
+        "inner_accuracy": Chart(_of_inner_steps(*accuracies), x_label="inner step", unit="share"),
+        "inner_loss": Chart(_of_inner_steps(*losses), x_label="inner step"),
+    }
+
+
+def _of_inner_steps(
+    query: Sequence[float] | None,
+    query_ci95: Sequence[float] | None,
+    support: Sequence[float] | None,
+) -> tuple[Series, ...]:
+    around = map(_around, query or (), query_ci95 or ())
+    return (
+        Series("query set", dict(enumerate(around)), band=_INTERVAL, dots=True),
+        Series("support set", dict(enumerate(map(Point, support or ()))), dots=True),
+    )
 
 
 def read_charts(session: Connection, run_id: int, query: Mapping[str, str]) -> dict[str, Chart]:
@@ -93,4 +124,7 @@ def _around(value: float, half_width: float) -> Point:
     return Point(value, value - half_width, value + half_width)
 
 
-ROUTES: Final = (Route("/runs/{run_id:int}/curves.json", show_curves),)
+ROUTES: Final = (
+    Route("/runs/{run_id:int}/curves.json", show_curves),
+    Route("/runs/{run_id:int}/inner.json", show_inner_curves),
+)

@@ -1,11 +1,13 @@
 // Draws each <figure class="chart"> with uPlot, and a table of the same numbers behind it.
 // The figure names its JSON (data-source) and its chart in it (data-chart); see charts.py.
-// Dragging over a chart zooms all of the page. The range is in the URL: from=...&to=...
+// Dragging over a chart of outer steps zooms all of these charts. The range is in the URL:
+// from=...&to=...
 /* global uPlot */
+import { paced } from "./paced.js";
 
 const SERIES_COLOURS = 8;
 const HEIGHT = 220;
-const sync = uPlot.sync("page");
+const WHOLE = [0, 1, 2, 3, 4, 5, 6, 7].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
 const charts = new Map();
 let answers = new Map();
 
@@ -49,6 +51,7 @@ function options(chart, width) {
   const axis = { stroke: colour("faint"), font: "11px system-ui", grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false } };
   const series = [{ label: chart.x_label, value: (u, v) => (v === null ? "–" : v.toLocaleString("en")) }];
   const bands = [];
+  const canZoom = chart.x_label === "outer step";
   chart.series.forEach((one, index) => {
     const stroke = colour(`series-${(index % SERIES_COLOURS) + 1}`);
     series.push({
@@ -64,10 +67,10 @@ function options(chart, width) {
     width, height: HEIGHT, series, bands,
     scales: { x: { time: false }, y: { distr: chart.log ? 3 : 1 } },
     axes: [
-      { ...axis, values: (u, vs) => vs.map((v) => v.toLocaleString("en")), size: 26, gap: 4 },
+      { ...axis, values: (u, vs) => vs.map((v) => v.toLocaleString("en")), incrs: WHOLE, size: 26, gap: 4 },
       { ...axis, values: (u, vs) => vs.map((v) => tick(v, chart.unit)), size: 58, gap: 6 },
     ],
-    cursor: { sync: { key: sync.key, setSeries: false }, points: { size: 7 }, drag: { setScale: false } },
+    cursor: { sync: { key: chart.x_label, setSeries: false }, points: { size: 7 }, drag: { x: canZoom, setScale: false } },
     legend: { live: true },
     hooks: {
       setSelect: [(u) => zoom(u)],
@@ -149,7 +152,7 @@ async function draw(figure) {
   else {
     state.uplot?.destroy();
     state.uplot = new uPlot(options(chart, Math.max(plot.clientWidth, 200)), data, plot);
-    plot.addEventListener("dblclick", () => setRange(null, null));
+    if (chart.x_label === "outer step") state.uplot.over.addEventListener("dblclick", () => setRange(null, null));
   }
   state.names = names;
   const details = figure.querySelector("details");
@@ -159,10 +162,9 @@ async function draw(figure) {
 
 function redraw(withLook = false) {
   answers = new Map();
-  for (const [figure, state] of charts) {
-    if (withLook) state.names = "";
-    if (state.isSeen) draw(figure);
-  }
+  const seen = [...charts].filter(([, state]) => state.isSeen);
+  if (withLook) for (const [, state] of seen) state.names = "";
+  return Promise.all(seen.map(([figure]) => draw(figure)));
 }
 
 const seen = new IntersectionObserver((entries) => {
@@ -188,7 +190,8 @@ function begin(figure) {
 
 const beginAll = () => document.querySelectorAll("figure.chart").forEach(begin);
 beginAll();
-document.addEventListener("metafleet:updated", () => { beginAll(); redraw(); });
+const follow = paced(() => redraw());
+document.addEventListener("metafleet:updated", () => { beginAll(); follow(); });
 document.addEventListener("metafleet:theme", () => redraw(true));
 addEventListener("popstate", followRange);
 document.querySelector("form.range")?.addEventListener("submit", (event) => {

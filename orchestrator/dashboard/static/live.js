@@ -1,15 +1,10 @@
 // Keeps the page current. One tab of the browser holds the stream of events, and passes them on to
 // the others: browsers allow only six connections to a server.
 import { morph } from "./morph.js";
+import { paced } from "./paced.js";
 
-const LEAST_MS = 1000;
 const LOCK = "metafleet-events";
 const topics = () => document.getElementById("main").dataset.topics.split(" ").filter(Boolean);
-let isStale = false;
-let isUpdating = false;
-let updatedAt = Date.now();
-let timer = null;
-
 function tell(event) {
   if (event.kind === "down") {
     document.getElementById("live").hidden = false;
@@ -20,32 +15,20 @@ function tell(event) {
   if (event.kind === "hello" || event.topics.some((topic) => topics().includes(topic))) schedule();
 }
 
-function schedule() {
-  isStale = true;
-  if (timer !== null || isUpdating || document.hidden) return;
-  timer = setTimeout(update, Math.max(0, updatedAt + LEAST_MS - Date.now()));
-}
-
 async function update() {
-  timer = null;
-  isStale = false;
-  isUpdating = true;
   try {
     const answer = await fetch(location.href, { headers: { accept: "text/html" } });
     const found = new DOMParser().parseFromString(await answer.text(), "text/html");
     const main = found.getElementById("main");
-    if (answer.redirected) location.reload();
+    if (answer.redirected) location.reload(); // to the sign-in
     else if (main && answer.status < 500) {
       for (const id of ["main", "fleet"]) morph(document.getElementById(id), found.getElementById(id));
       document.dispatchEvent(new Event("metafleet:updated"));
     }
   } catch { /* the server is away: the stream tells when it is back */ }
-  updatedAt = Date.now();
-  isUpdating = false;
-  if (isStale) schedule();
 }
 
-document.addEventListener("visibilitychange", () => { if (!document.hidden && isStale) schedule(); });
+const schedule = paced(update);
 
 function listen(pass) {
   const source = new EventSource("/events");

@@ -55,15 +55,6 @@ def wait_for_streams(served: Served, count: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_server_with_open_streams_ends_at_once(settings: Settings, page: Page) -> None:
-    with Database.open(settings.database_url) as database:
-        with serve(database, settings) as served:
-            page.goto(served.url)
-            wait_for_streams(served, 1)
-            started = time.monotonic()
-        assert time.monotonic() - started < 2
-
-
 def test_everything_can_be_done_with_the_keyboard(served: Served, page: Page) -> None:
     for name in ("first", "second", "third"):
         add_run(served.database, name=name)

@@ -96,3 +96,21 @@ def test_what_workers_dropped_belongs_to_its_own_step_and_epoch(sink: Sink) -> N
     }
     (row,) = sink.rows
     assert (row.step, row.epoch, row.shard, row.attempt, row.worker) == (7, 1, 3, 1, "host:5")
+
+
+def test_attempts_of_an_open_step_are_shown_before_its_counters(sink: Sink) -> None:
+    attempt_counts = AttemptCounts(sink)
+    step = StepAttemptCounts(attempt_counts, "train", 1)
+    lose(step, 3)
+
+    attempt_counts.show()
+    attempt_counts.show()
+
+    assert [row.shard for row in sink.rows] == [0, 1, 2]
+    assert (sink.n_calls, sink.counts) == (1, {})
+    assert attempt_counts.expects_logs
+    lose(step, MOST_OF_A_STEP)
+    attempt_counts.flush()
+    assert len(sink.rows) == MOST_OF_A_STEP
+    assert sum(sink.counts.values()) == MOST_OF_A_STEP + 3
+    assert not attempt_counts.expects_logs
