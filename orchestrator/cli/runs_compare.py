@@ -200,12 +200,15 @@ def _contrasts(found: Comparison) -> Table:
 def _cells(found: Comparison, one: Paired) -> tuple[str, str, str, str]:
     unit, digits = (100, 2) if found.metric == "score" else (1, 4)
     sign = " %" if found.metric == "score" else ""
-    low, mean, high = (f"{unit * value:+.{digits}f}" for value in (one.low, one.mean, one.high))
-    p = "< 0.0001" if one.p < 0.0001 else f"{one.p:.4f}"
+    mean = f"{unit * one.mean:+.{digits}f}"
+    interval = p = "not defined"
+    if one.p is not None and one.low is not None and one.high is not None:
+        interval = " to ".join(f"{unit * end:+.{digits}f}" for end in (one.low, one.high)) + sign
+        p = "< 0.0001" if one.p < 0.0001 else f"{one.p:.4f}"
     verdict = found.verdict(one)
     style = {"better": "green", "worse": "red"}.get(verdict, "")
     shown_verdict = f"[{style}]{verdict}[/]" if style else verdict
-    return f"{mean}{sign}", f"{low} to {high}{sign}", p, shown_verdict
+    return f"{mean}{sign}", interval, p, shown_verdict
 
 
 def _letter(index: int) -> str:

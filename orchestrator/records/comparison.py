@@ -77,7 +77,9 @@ class Comparison:
 
     def verdict(self, found: Paired) -> str:
         """Return "better", "worse" or "no difference shown", of an arm compared with the first."""
-        if found.p >= ALPHA or found.mean == 0:
+        if found.p is None or found.low is None or found.high is None or found.p >= ALPHA:
+            return "no difference shown"
+        if found.low <= 0 <= found.high:  # a bootstrap interval that does not agree with the test
             return "no difference shown"
         is_higher = found.mean > 0
         return "better" if is_higher == (self.metric == "score") else "worse"
@@ -231,7 +233,11 @@ def _corrected(contrasts: Sequence[Contrast]) -> list[Contrast]:
     """Correct the p values for the number of comparisons, for episodes and seeds apart."""
     found = list(contrasts)
     for name in ("of_episodes", "of_seeds"):
-        with_p = [i for i, contrast in enumerate(found) if getattr(contrast, name) is not None]
+        with_p = [
+            i
+            for i, contrast in enumerate(found)
+            if (one := getattr(contrast, name)) is not None and one.p is not None
+        ]
         values = holm([getattr(found[i], name).p for i in with_p])
         for i, p in zip(with_p, values, strict=True):
             found[i] = replace(found[i], **{name: replace(getattr(found[i], name), p=p)})

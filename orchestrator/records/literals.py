@@ -18,7 +18,8 @@ _ORDERS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-OPERATORS: Final = ("=", "!=", "<", "<=", ">", ">=", "~")
+ORDERS: Final = tuple(_ORDERS)
+OPERATORS: Final = ("=", "!=", *ORDERS, "~")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from metafleet.errors import ConfigError
 from metafleet.orchestrator.records.entry import FIELDS, RESULT_KEYS, Entry, find_in, keys_of
 from metafleet.orchestrator.records.expression import EVERYTHING, Both, Comparison, Condition
 from metafleet.orchestrator.records.grouping import GROUP_KEYS, Group, group_runs
-from metafleet.orchestrator.records.literals import shown
+from metafleet.orchestrator.records.literals import ORDERS, shown
 from metafleet.orchestrator.records.parsing import parse_filter
 from metafleet.splits import META_TEST, META_VAL
 
@@ -135,6 +135,7 @@ def _matching(
         **_equal_to(wanted.condition),
     )
     _check_keys(wanted.named_keys(without=more_keys), runs, repository)
+    _check_orders(wanted.condition, runs)
     now = database_now(session)
     entries = [Entry(run) for run in runs]
     if wanted.decides_by_results:
@@ -181,6 +182,25 @@ def _check_value(found: Comparison) -> None:
     raise ConfigError(
         f"--where: {found.key}{found.sign}{found.literal.text!r:.80}; expected {known.expected}"
     )
+
+
+def _check_orders(condition: Condition, runs: Sequence[RunRecord]) -> None:
+    """Refuse to order the numbers of a configuration's key with a text, such as outer.lr<abc.
+
+    Raises:
+        ConfigError: a key that is a number in every run is compared with a text.
+    """
+    for each in condition.comparisons():
+        if not isinstance(each, Comparison) or each.sign not in ORDERS:
+            continue
+        if each.literal.number is not None or each.key in (*FIELDS, *RESULT_KEYS):
+            continue
+        values = [find_in(run.config, each.key) for run in runs]
+        given = [value for value in values if value is not None]
+        if given and all(isinstance(value, int | float) for value in given):
+            raise ConfigError(
+                f"--where: {each.key}{each.sign}{each.literal.text!r:.80}; expected a number"
+            )
 
 
 def _check_keys(keys: Sequence[str], runs: Sequence[RunRecord], repository: RunRepository) -> None:

@@ -249,3 +249,12 @@ def test_a_group_counts_all_matching_runs(database: Database) -> None:
         (group,) = select_groups(session, Selection.parse(["seed<25"], limit=1))
     assert group.value("runs") == 25
     assert group.value("best") == pytest.approx(0.12)
+
+
+def test_a_number_of_the_configuration_is_not_ordered_with_a_text(database: Database) -> None:
+    add(database, lr=0.01)
+
+    with pytest.raises(ConfigError, match=r"--where: outer\.lr<'abc'; expected a number"):
+        listed(database, "outer.lr<abc")
+    assert listed(database, "learner.name<n") == [1]
+    assert listed(database, "outer.lr=abc") == []
