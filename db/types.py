@@ -96,17 +96,17 @@ class LongText(TypeDecorator[str]):
         return None if value is None else str(value).replace("\0", "")
 
 
-class Indices(TypeDecorator[tuple[int, ...]]):
-    """A tuple of small integers, stored as a JSON list."""
+class Indices(TypeDecorator[tuple[Any, ...]]):
+    """A tuple of small integers or of texts, stored as a JSON list."""
 
     impl = JSON
     cache_ok = True
 
-    def process_bind_param(self, value: Any | None, dialect: Dialect) -> list[int] | None:
+    def process_bind_param(self, value: Any | None, dialect: Dialect) -> list[Any] | None:
         """Convert it to a list."""
         return None if value is None else list(value)
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[int, ...] | None:
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[Any, ...] | None:
         """Convert it to a tuple."""
         return None if value is None else tuple(value)
 

@@ -83,6 +83,8 @@ class NewRun:
         config: the whole configuration, as JSON.
         code_version, package_versions: versions of the code and the packages that compute the run.
         data_digest: hash of the data and its splits.
+        user_code: package -> version of the user's packages that the configuration names, as
+            ``describe_user_code`` describes it; None if there are none.
         encoders: modality -> identity of the pretrained encoder that computed the modality's
             features. The identity contains the sha256 of the encoder's files. None if there are no
             encoders.
@@ -105,6 +107,7 @@ class NewRun:
     package_versions: Mapping[str, str] = field(default_factory=dict)
     data_digest: Annotated[str, Line(100)] = field(default="", metadata={"heading": "data"})
     encoders: Mapping[str, Any] | None = None
+    user_code: Mapping[str, Any] | None = None
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     host: Annotated[str, Line(255)] = field(default="", metadata={"heading": "host"})
     detached: bool = False

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, String
 
 from metafleet.db.records.runs import utc_now
 from metafleet.db.records.table import table_of_run
-from metafleet.db.types import Line, LongText, Real, Reals
+from metafleet.db.types import Indices, Line, LongText, Real, Reals
 
 SPLIT_LENGTH: Final = 32
 LABEL_LENGTH: Final = 255
@@ -217,6 +217,33 @@ class InnerCurveRecord:
 INNER_CURVES = table_of_run(
     "inner_curves", InnerCurveRecord, key=("step", "split", "label", "episodes")
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InnerRatesRecord:
+    """The learned step sizes of the inner steps, after one outer step.
+
+    Attributes:
+        step: the outer step.
+        layers: names of the parameters with learned step sizes.
+        rates: for each parameter in turn, the mean step size of each inner step. All parameters
+            have the same number of inner steps.
+    """
+
+    step: int
+    layers: Annotated[tuple[str, ...], Indices]
+    rates: Annotated[tuple[float, ...], Reals]
+
+    def by_layer(self) -> dict[str, tuple[float, ...]]:
+        """Return parameter -> step size of each inner step."""
+        n = len(self.rates) // max(len(self.layers), 1)
+        return {
+            layer: self.rates[index * n : (index + 1) * n]
+            for index, layer in enumerate(self.layers)
+        }
+
+
+INNER_RATES = table_of_run("inner_rates", InnerRatesRecord, key=("step",))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from metafleet.db.repositories.episode_results import EpisodeResultsRepository
 from metafleet.db.repositories.evaluations import EvaluationRepository
 from metafleet.db.repositories.experiments import ExperimentRepository
 from metafleet.db.repositories.inner_curves import InnerCurveRepository
+from metafleet.db.repositories.inner_rates import InnerRatesRepository
 from metafleet.db.repositories.jobs import JobRepository
 from metafleet.db.repositories.outer_steps import OuterStepRepository
 from metafleet.db.repositories.run_notes import RunNotes
@@ -32,6 +33,7 @@ RUN_ROWS: Final[tuple[type[RunRows[Any]], ...]] = (
     EvaluationRepository,
     EpisodeResultsRepository,
     InnerCurveRepository,
+    InnerRatesRepository,
     CheckpointRepository,
 )
 """The repositories of a run's rows, in the order in which they are written."""
@@ -47,6 +49,7 @@ __all__ = [
     "EvaluationRepository",
     "ExperimentRepository",
     "InnerCurveRepository",
+    "InnerRatesRepository",
     "JobRepository",
     "OuterStepRepository",
     "RunNotes",

@@ -124,6 +124,23 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
     def step_size(self, params: Params, name: str, index: int) -> float | Tensor:
         """Return alpha for a parameter in inner step ``index``."""
 
+    def inner_rates(self, params: Params) -> dict[str, tuple[float, ...]]:
+        """Return the learned step sizes: parameter -> mean step size in each inner step.
+
+        The mean is over the elements of the parameter. Parameters whose step size is not learned
+        are left out.
+        """
+        steps = range(self.n_steps(is_training=True))
+        found = {
+            name: [self.step_size(params, name, index) for index in steps]
+            for name in self.adapting(params)
+        }
+        return {
+            name: tuple(float(rate.detach().mean()) for rate in rates if isinstance(rate, Tensor))
+            for name, rates in found.items()
+            if isinstance(rates[0], Tensor)
+        }
+
     def slope(
         self, params: Params, fast: Params, grads: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:

@@ -1,14 +1,25 @@
 """Readable results after each inner step."""
 
+from typing import Final
+
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from metafleet.data.scoring import score_name
 from metafleet.db.records import InnerCurveRecord
 from metafleet.orchestrator.cli.tables import make_table, show_table
 from metafleet.orchestrator.records.run_view import RunView
-from metafleet.orchestrator.reporting.figures import contender, percent, plus_minus, sparkline
+from metafleet.orchestrator.reporting.figures import (
+    contender,
+    counted,
+    percent,
+    plus_minus,
+    sparkline,
+)
 from metafleet.orchestrator.reporting.output import notify
+
+_MOST_RATES: Final = 6
 
 
 def inner_summary(view: RunView) -> str | None:
@@ -22,6 +33,39 @@ def inner_summary(view: RunView) -> str | None:
         for value in (values[0], values[-1])
     )
     return f"{sparkline(values)} {first} before, {last} after {len(values) - 1} (`--inner-steps`)"
+
+
+def rates_summary(view: RunView) -> str | None:
+    """Return the range of the newest learned rates in one line; None if there are none."""
+    if not view.inner_rates:
+        return None
+    newest = view.inner_rates[-1]
+    n_steps = len(newest.rates) // len(newest.layers)
+    return (
+        f"{min(newest.rates):.4g} to {max(newest.rates):.4g} at outer step {newest.step}, learned "
+        f"for {counted(len(newest.layers), 'tensor')} and {counted(n_steps, 'inner step')} "
+        "(`--inner-steps`)"
+    )
+
+
+def show_inner_rates(view: RunView) -> None:
+    """Print a table of the newest learned rates, if there are any."""
+    if not view.inner_rates:
+        return
+    newest = view.inner_rates[-1]
+    rates = newest.by_layer()
+    n_steps = len(next(iter(rates.values())))
+    chosen = sorted({round(i * (n_steps - 1) / (_MOST_RATES - 1)) for i in range(_MOST_RATES)})
+    figures = [f"step {index + 1}" for index in chosen]
+    table = make_table("tensor", *figures, right=tuple(figures), fold="tensor")
+    for layer, of_layer in rates.items():
+        table.add_row(escape(layer), *(f"{of_layer[index]:.4g}" for index in chosen))
+    click.secho(
+        f"learned inner rates at outer step {newest.step}; in Python, `run.inner_rates()` returns "
+        "those of all recorded outer steps",
+        bold=True,
+    )
+    show_table(table)
 
 
 def show_inner_curves(view: RunView) -> None:

@@ -14,7 +14,12 @@ from metafleet.orchestrator.autotune.calibration import Calibration
 from metafleet.orchestrator.cli.arguments import RunName
 from metafleet.orchestrator.cli.context import echo_json, load_settings, open_records
 from metafleet.orchestrator.cli.engine_view import engine_facts
-from metafleet.orchestrator.cli.inner_view import inner_summary, show_inner_curves
+from metafleet.orchestrator.cli.inner_view import (
+    inner_summary,
+    rates_summary,
+    show_inner_curves,
+    show_inner_rates,
+)
 from metafleet.orchestrator.cli.run_words import STATUS_STYLES, owner_of
 from metafleet.orchestrator.cli.tables import make_facts, make_table, show_table
 from metafleet.orchestrator.recording.left_rows import replay_left_rows
@@ -32,6 +37,7 @@ from metafleet.orchestrator.reporting.figures import (
 )
 from metafleet.orchestrator.reporting.output import notify
 from metafleet.orchestrator.runs.process_name import has_died
+from metafleet.orchestrator.runs.user_code import shown_version
 
 _MOST_CHANGES = 20
 
@@ -56,7 +62,9 @@ def _queue(run: RunRecord) -> str | None:
 @click.command("show")
 @click.argument("run", type=RunName())
 @click.option(
-    "--inner-steps", is_flag=True, help="Also list the results after each inner step of a test."
+    "--inner-steps",
+    is_flag=True,
+    help="Also list the results after each inner step, and the learned inner rates.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def show_run(run: str, *, inner_steps: bool, as_json: bool) -> None:
@@ -86,6 +94,7 @@ def show_run(run: str, *, inner_steps: bool, as_json: bool) -> None:
         show_table(_workers(view))
     if inner_steps:
         show_inner_curves(view)
+        show_inner_rates(view)
 
 
 def _facts(view: RunView) -> Table:
@@ -109,6 +118,7 @@ def _facts(view: RunView) -> Table:
         "pipelining": _pipelining(run),
         "learning": _learning(view),
         "inner steps": inner_summary(view),
+        "inner rates": rates_summary(view),
         "jobs": _jobs(view.jobs),
         "episodes": str(calibration) if calibration else None,
         "execution": calibration.reason if calibration and calibration.reason else _execution(run),
@@ -121,6 +131,10 @@ def _facts(view: RunView) -> Table:
                 f"metafleet {run.code_version}",
                 *(f"{n} {v}" for n, v in run.package_versions.items()),
             ]
+        ),
+        "own code": "\n".join(
+            f"{package} {shown_version(version)}"
+            for package, version in (run.user_code or {}).items()
         ),
         **_headed(run),
         "encoders": "\n".join(

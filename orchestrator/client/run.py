@@ -22,6 +22,7 @@ from metafleet.db.repositories.attempts import AttemptRepository
 from metafleet.db.repositories.episode_results import EpisodeResultsRepository
 from metafleet.db.repositories.evaluations import EvaluationRepository
 from metafleet.db.repositories.inner_curves import InnerCurveRepository
+from metafleet.db.repositories.inner_rates import InnerRatesRepository
 from metafleet.db.repositories.jobs import JobRepository
 from metafleet.db.repositories.outer_steps import OuterStepRepository
 from metafleet.db.repositories.run_notes import RunNotes
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 0.5
+_RATE: Final = ("step", "layer", "inner_step", "rate")
 _EPISODE: Final = ("split", "label", "step", "episode", "loss", "accuracy")
 
 
@@ -198,6 +200,23 @@ class Run:
         with self._database.session(read_only=True) as session:
             curves = InnerCurveRepository(session).list(self._id_in(session), split=split)
         return Table(INNER_COLUMNS, [row for curve in curves for row in inner_rows(curve)])
+
+    def inner_rates(self) -> Table:
+        """Return the step sizes that the run has learned for its inner steps.
+
+        The rate is the mean over the elements of a parameter ``layer``, after outer step ``step``.
+        Rates are recorded at the run's start, at validations and at checkpoints. The table is empty
+        for learners whose step sizes are fixed.
+        """
+        with self._database.session(read_only=True) as session:
+            found = InnerRatesRepository(session).list(self._id_in(session))
+        rows = [
+            {"step": one.step, "layer": layer, "inner_step": index, "rate": rate}
+            for one in found
+            for layer, rates in one.by_layer().items()
+            for index, rate in enumerate(rates)
+        ]
+        return Table(_RATE, rows)
 
     def jobs(self, stream: str | None = None, step: int | None = None) -> Table:
         """Return the jobs whose results counted, with their times in UTC.

@@ -22,6 +22,7 @@ from metafleet.db.records import (
     EpisodeResultsRecord,
     EvaluationRecord,
     InnerCurveRecord,
+    InnerRatesRecord,
     JobRecord,
     OuterStepRecord,
     RunRecord,
@@ -145,6 +146,10 @@ class Recorder:
     def record_inner_curve(self, curve: InnerCurveRecord) -> None:
         """Record results after each inner step; raise as ``record_step`` does."""
         self._add((curve,))
+
+    def record_inner_rates(self, rates: InnerRatesRecord) -> None:
+        """Record learned step sizes of inner steps; raise as ``record_step`` does."""
+        self._add((rates,))
 
     def record_checkpoint(self, checkpoint: CheckpointRecord) -> None:
         """Record a checkpoint that is on disk; raise as ``record_step`` does."""

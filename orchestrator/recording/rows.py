@@ -20,6 +20,7 @@ from metafleet.db.records import (
     EpisodeResultsRecord,
     EvaluationRecord,
     InnerCurveRecord,
+    InnerRatesRecord,
     JobRecord,
     OuterStepRecord,
     RunRecord,
@@ -59,6 +60,7 @@ Row = (
     | EvaluationRecord
     | EpisodeResultsRecord
     | InnerCurveRecord
+    | InnerRatesRecord
     | CheckpointRecord
     | StatusChange
     | LostRun
@@ -73,11 +75,12 @@ _TYPES: dict[str, type[Any]] = {
     "evaluation": EvaluationRecord,
     "episodes": EpisodeResultsRecord,
     "inner_curve": InnerCurveRecord,
+    "inner_rates": InnerRatesRecord,
     "checkpoint": CheckpointRecord,
     "status": StatusChange,
     "run": LostRun,
 }
-_TUPLES = {"missing_shards", "losses", "accuracies"} | {
+_TUPLES = {"missing_shards", "losses", "accuracies", "layers", "rates"} | {
     f.name
     for f in dataclasses.fields(InnerCurveRecord)
     if f.name.startswith(("support_", "query_"))

@@ -12,6 +12,7 @@ from metafleet.db.records import (
     CheckpointRecord,
     EvaluationRecord,
     InnerCurveRecord,
+    InnerRatesRecord,
     JobTotals,
     OuterStepRecord,
     RunRecord,
@@ -21,6 +22,7 @@ from metafleet.db.repositories.attempts import AttemptCountRepository, AttemptRe
 from metafleet.db.repositories.checkpoints import CheckpointRepository
 from metafleet.db.repositories.evaluations import EvaluationRepository
 from metafleet.db.repositories.inner_curves import InnerCurveRepository
+from metafleet.db.repositories.inner_rates import InnerRatesRepository
 from metafleet.db.repositories.jobs import JobRepository
 from metafleet.db.repositories.outer_steps import OuterStepRepository
 from metafleet.db.repositories.run_notes import RunNotes
@@ -46,6 +48,7 @@ class RunView:
     tags: tuple[str, ...]
     changes: "Changes | None"
     inner_curves: tuple[InnerCurveRecord, ...]
+    inner_rates: tuple[InnerRatesRecord, ...]
 
     @classmethod
     def read(cls, session: Connection, ref: str) -> "RunView":
@@ -63,6 +66,7 @@ class RunView:
             tags=RunNotes(session).tags([run.id]).get(run.id, ()),
             changes=Changes.read(session, run),
             inner_curves=InnerCurveRepository(session).list(run.id),
+            inner_rates=InnerRatesRepository(session).list(run.id),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -76,6 +80,9 @@ class RunView:
             "changes": asdict(self.changes) if self.changes else None,
             "evaluations": [asdict(evaluation) for evaluation in self.evaluations],
             "inner_curves": [asdict(curve) for curve in self.inner_curves],
+            "inner_rates": [
+                {"step": rates.step, "rates": rates.by_layer()} for rates in self.inner_rates
+            ],
             "steps": [asdict(step) for step in self.steps],
             "engine": {
                 "totals": [asdict(total) for total in self.attempt_totals],

@@ -39,6 +39,7 @@ from metafleet.inference.state_room import require_room
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.runs.process_name import process_name
 from metafleet.orchestrator.runs.run_session import ExecutionOptions, RunSession
+from metafleet.orchestrator.runs.user_code import describe_user_code
 from metafleet.orchestrator.tracking.live import tracked_run
 from metafleet.orchestrator.training.events import EvaluationDone, Observer
 from metafleet.workload import Workload
@@ -147,6 +148,7 @@ def create_runs(  # noqa: PLR0913 - what the runs are made of
     workload.check_execution()
     _require_parameters(workload, config)
     versions = _package_versions()
+    user_code = describe_user_code(config.to_json(), allowed)
     encoders = encoder_identities(config.data, settings.data_dir, allowed_packages=allowed)
     _require_one_space(workload, config, encoders)
     with database.session() as session:
@@ -163,6 +165,7 @@ def create_runs(  # noqa: PLR0913 - what the runs are made of
                     package_versions=versions,
                     data_digest=data_digest,
                     encoders=encoders or None,
+                    user_code=user_code or None,
                     host=socket.gethostname(),
                     detached=queue.detached,
                     priority=queue.priority,

@@ -37,6 +37,7 @@ from metafleet.orchestrator.runs.lease import once_free
 from metafleet.orchestrator.runs.provenance import ProvenanceRecorder, RunProvenance
 from metafleet.orchestrator.runs.run_lock import run_lock
 from metafleet.orchestrator.runs.tenure import CancelRequest, EpochWatch, Tenure
+from metafleet.orchestrator.runs.user_code import describe_changes, describe_user_code
 from metafleet.orchestrator.training.checkpoint import Checkpoint, CheckpointFolder
 from metafleet.orchestrator.training.checkpoint_header import Terms, TrainingProgress
 from metafleet.orchestrator.training.contenders import Contender, baselines_of
@@ -168,6 +169,7 @@ class RunSession:
             )
             prepare_process("cpu")  # for the outer update, wherever the shards are computed
             opening.push(self._close_recorder)
+            self._tell_of_user_code()
             self._dispatcher = self._open_dispatcher()
             opening.callback(self._dispatcher.close)
             self.recorder.record_status(RunStatus.RUNNING)
@@ -221,6 +223,12 @@ class RunSession:
         if self._tenure.is_stopping():
             raise KeyboardInterrupt
 
+    def _tell_of_user_code(self) -> None:
+        """Say which of the user's packages differ from those with which the run was created."""
+        now = describe_user_code(self._run.config, self._settings.allowed_packages)
+        for text in describe_changes(self._run.user_code, now):
+            self._observer.on_notice(text)
+
     def _tell_notices(self) -> None:
         for text in self.recorder.take_notices():
             self._observer.on_notice(text)
@@ -249,6 +257,7 @@ class RunSession:
             observer=ProvenanceRecorder(
                 self._observer, lambda: self._origin.record(self._dispatcher.fingerprint)
             ),
+            learner=self._workload.learner,
             batch_norm=self._workload.batch_norm,
         )
         return loop.run(start)

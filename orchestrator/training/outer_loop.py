@@ -7,6 +7,7 @@ from metafleet.data.scoring import score_name
 from metafleet.db.records import OuterStepRecord
 from metafleet.episode import META_TRAIN
 from metafleet.errors import FencedError, FleetError, NumericsError
+from metafleet.learners.base import Learner
 from metafleet.learners.summary import summarise
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.engine.step import TRAIN_STREAM, Dispatcher, StepOutcome, StepRequest
@@ -19,6 +20,7 @@ from metafleet.orchestrator.training.checkpoint import (
 from metafleet.orchestrator.training.checkpoint_writer import CheckpointWriter
 from metafleet.orchestrator.training.evaluation import job_records
 from metafleet.orchestrator.training.events import Observer
+from metafleet.orchestrator.training.inner_rates import InnerRates
 from metafleet.orchestrator.training.journal import Journal
 from metafleet.orchestrator.training.outer_optimiser import OuterOptimiser, UpdateFacts
 from metafleet.orchestrator.training.step_pipeline import StepPipeline
@@ -60,6 +62,7 @@ class OuterLoop:
         recorder: writes rows.
         folder: stores checkpoints.
         observer: receives the events.
+        learner: the learner, whose learned step sizes are recorded.
         batch_norm: the model's batch-norm mode, reported with every result.
     """
 
@@ -72,12 +75,14 @@ class OuterLoop:
         *,
         folder: CheckpointFolder,
         observer: Observer,
+        learner: Learner,
         batch_norm: str,
     ) -> None:
         self._config, self._spec = config, spec
         self._recorder, self._observer = recorder, observer
         self._journal = Journal(recorder, observer, metric=score_name(config.data))
         self._writer = CheckpointWriter(folder, recorder)
+        self._inner_rates = InnerRates(learner, recorder)
         self._pipeline = StepPipeline(
             dispatcher,
             self._request,
@@ -101,6 +106,7 @@ class OuterLoop:
         self._optimiser = OuterOptimiser(self._config.outer, start.state)
         self._optimiser.load_moments(start.moments)
         self._whole = start
+        self._inner_rates.record(start)
         with self._writer, closing(self._pipeline), closing(self._validation):
             try:
                 reached = self._train(start)
@@ -203,6 +209,7 @@ class OuterLoop:
     def _judge(self, reached: Checkpoint) -> Checkpoint:
         """Wait for the verdict; return the checkpoint to continue from, perhaps an earlier one."""
         judged, due, self._due = self._validation.finish(), self._due, None
+        self._inner_rates.record(judged)
         if self._validation.has_stalled(judged):
             self._journal.forget()
             self._whole = judged
@@ -215,6 +222,7 @@ class OuterLoop:
 
     def _store(self, reached: Checkpoint) -> None:
         self._writer.store(reached)
+        self._inner_rates.record(reached)
         self._stored_step = reached.progress.step
         if self._recorder.status is not None:
             self._observer.on_notice(self._recorder.status)

@@ -57,7 +57,7 @@ def test_rows_of_an_earlier_revision_are_kept(empty_url: str, revision: str) -> 
     with engine.begin() as connection:
         for name in TABLES:
             assert connection.scalar(text(f"SELECT count(*) FROM {name}")) == 1
-        later = {"episode_results", "inner_curves", "data_descriptions"}
+        later = {"episode_results", "inner_curves", "data_descriptions", "inner_rates"}
         assert later <= set(inspect(connection).get_table_names())
     engine.dispose()
     with Database.open(empty_url) as database, database.session(read_only=True) as session:

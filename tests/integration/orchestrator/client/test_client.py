@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from pyarrow import parquet
+from safetensors.torch import load_file
 from sqlalchemy import delete
 
 import metafleet
@@ -129,6 +130,36 @@ def test_more_episodes_are_measured_after_each_inner_step_on_request(
     step = curve["step"][0]
     assert f"meta_val: meta-trained, outer step {step}, 30 episodes" in shown
     assert f"{curve['query_loss'][1]:.4f}" in shown
+
+
+def test_learned_inner_rates_are_kept_by_outer_step(
+    client: Client, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learner = {"name": "maml_plus_plus", "inner_lr": 0.05, "inner_steps": 3}
+    (run,) = client.train(SINUSOID | {"learner": learner}, in_process=True)
+
+    rates = run.inner_rates()
+
+    assert sorted(set(rates["step"])) == [0, 4, 5, 8, 10, 12]  # checkpoints and validations
+    layers = {row["layer"] for row in rates}
+    assert len(rates) == 6 * len(layers) * 3 and len(layers) == 6
+    first = [row["rate"] for row in rates if row["step"] == 0]
+    assert first == pytest.approx([0.05] * len(first), rel=1e-6)
+    state = load_file(next((home / "runs" / run.uid).glob("step-000000012.safetensors")))
+    layer = rates["layer"][-1]
+    (name,) = [n for n in state if n.startswith("state:") and n.endswith(f"rate.{layer}")]
+    last = [r["rate"] for r in rates if (r["step"], r["layer"]) == (12, layer)]
+    assert last == pytest.approx(state[name].tolist(), rel=1e-6) and last[0] != first[0]
+    monkeypatch.setenv("METAFLEET_HOME", str(home))
+    capsys.readouterr()
+    assert main(["runs", "show", str(run.id), "--inner-steps"]) == 0
+    shown = capsys.readouterr().out
+    assert "at outer step 12, learned for 6 tensors and 3 inner steps" in shown
+    assert f"{last[2]:.4g}" in shown
+
+
+def test_fixed_inner_rates_have_no_rows(runs: list[Run]) -> None:
+    assert len(runs[0].inner_rates()) == 0
 
 
 def test_jobs_have_times_without_a_fleet(runs: list[Run]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metafleet.episode import Episode, ExampleSet
 from metafleet.errors import ConfigError, MetafleetError
+from metafleet.learners.gradient_steps import GradientSteps
 from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.learners.memory import memorise, predict_from
 from metafleet.learners.registry import LEARNERS
@@ -56,6 +57,18 @@ def with_norm(mode: str) -> dict[str, Any]:
 CLASSES, VALUES = classification_episode(seed=3), regression_episode(seed=4)
 NORMED = [(n, mode) for n in LEARNERS for mode in MODES if takes(n, CLASSES, with_norm(mode))]
 REGRESSING = [name for name in LEARNERS if takes(name, VALUES)]
+
+
+def test_learned_step_sizes_are_those_of_the_learners_that_learn_them() -> None:
+    having = {
+        name
+        for name in LEARNERS
+        if takes(name, CLASSES)
+        and isinstance(learner := made(name, CLASSES), GradientSteps)
+        and learner.inner_rates(random_state(learner).params)
+    }
+
+    assert having == {"meta_sgd", "maml_plus_plus"}
 
 
 INNER = [(n, mode) for n, mode in NORMED if issubclass(LEARNERS[n], InnerLoopLearner)]

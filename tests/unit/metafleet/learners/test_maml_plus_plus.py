@@ -188,3 +188,16 @@ def test_steps_beyond_those_of_training_take_the_last_ones() -> None:
 def test_a_wrong_option_is_named(option: str) -> None:
     with pytest.raises(ConfigError, match=f"{option}=-1; expected"):
         LEARNERS.resolve({"name": "maml_plus_plus", option: -1})
+
+
+def test_learned_step_sizes_are_listed_by_parameter_and_inner_step() -> None:
+    learner = make_learner(classification_episode(), model=TINY_MLP, learner=OPTIONS)
+    assert isinstance(learner, MamlPlusPlus)
+    params = random_state(learner).params
+
+    rates = learner.inner_rates(params)
+
+    assert rates.keys() == {n.removeprefix("rate.") for n in params if n.startswith("rate.")}
+    for name, of_steps in rates.items():
+        assert of_steps == pytest.approx(params[f"rate.{name}"].tolist(), rel=1e-6)
+        assert len(of_steps) == N_STEPS

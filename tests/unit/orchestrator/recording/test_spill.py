@@ -14,6 +14,7 @@ from metafleet.db.records import (
     EpisodeResultsRecord,
     EvaluationRecord,
     InnerCurveRecord,
+    InnerRatesRecord,
     OuterStepRecord,
     RunStatus,
 )
@@ -59,6 +60,7 @@ def file(tmp_path: Path) -> SpillFile:
             query_accuracies=None,
             query_accuracies_ci95=None,
         ),
+        InnerRatesRecord(step=4, layers=("a.weight", "ä"), rates=(0.1, -1e-300, 2.5, 0.0)),
         StatusChange(status=RunStatus.FAILED, error="a\nb ✓"),
         CheckpointRecord(step=1, path="ä b", sha256="0" * 64, size_bytes=2**40, created_at=NOW),
         EvaluationRecord(

@@ -109,6 +109,7 @@ class Trial:
             self.notebook,  # type: ignore[arg-type]
             folder=self.folder,
             observer=self.watcher,
+            learner=None,  # type: ignore[arg-type] - it has no learned step sizes
             batch_norm="none",
         )
         return loop.run(start or Checkpoint(TrainingProgress(0), make_state(), {}, None))
