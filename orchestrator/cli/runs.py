@@ -36,6 +36,9 @@ _COMMANDS = {
     "export": LazyCommand(
         "metafleet.orchestrator.cli.runs_export:export", "Write records as CSV, JSON or Parquet."
     ),
+    "prune": LazyCommand(
+        "metafleet.orchestrator.cli.prune:prune_runs", "Delete old checkpoints and job rows."
+    ),
     "delete": LazyCommand(
         "metafleet.orchestrator.cli.delete:delete", "Delete runs with their checkpoints."
     ),

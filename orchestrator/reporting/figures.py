@@ -10,6 +10,7 @@ _LABELS = {
     "nearest_prototype": "nearest raw prototype",
 }
 
+_UNITS = ("kB", "MB", "GB", "TB")
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -49,6 +50,14 @@ def speed(episodes_per_s: float) -> str:
     """Format a speed with at least two digits: "0.83 episodes/s", "3.1 episodes/s", "120 ..."."""
     digits = 0 if episodes_per_s >= 9.95 else 1 if episodes_per_s >= 0.995 else 2
     return f"{episodes_per_s:.{digits}f} episodes/s"
+
+
+def byte_count(n_bytes: int) -> str:
+    """Format a size: "512 bytes", "1.5 MB", "2.0 GB"."""
+    if n_bytes < 1000:
+        return counted(n_bytes, "byte")
+    power = min(len(_UNITS), int(math.log10(n_bytes) / 3 + 1e-9))
+    return f"{n_bytes / 1000**power:.1f} {_UNITS[power - 1]}"
 
 
 def duration(seconds: float) -> str:
