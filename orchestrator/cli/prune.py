@@ -169,8 +169,8 @@ def _ask(work: Sequence[Prunable], policy: Policy) -> None:
         raise ConfigError("this would delete files, and there is no terminal to ask; add --yes")
     if policy.keep_last == 0:
         kept = "runs without validations" if policy.keep_best else "these runs"
-        click.echo(f"without a checkpoint, {kept} cannot be evaluated, used or resumed any more")
-    click.confirm(f"Delete this of {counted(len(work), 'run')}?", abort=True)
+        notify(f"without a checkpoint, {kept} can no longer be evaluated, used or resumed")
+    click.confirm(f"Delete this of {counted(len(work), 'run')}?", abort=True, err=True)
 
 
 def _name(run: RunRecord) -> str:

@@ -24,6 +24,7 @@ from metafleet.db.repositories import (
     OuterStepRepository,
     RunRepository,
 )
+from metafleet.db.repositories.pruning import count_job_rows, delete_job_rows
 from metafleet.errors import ConfigError, DatabaseError, FencedError, RunNotFoundError
 from tests.databases import add_run, make_jobs, make_step, new_run
 
@@ -259,6 +260,22 @@ class TestJobs:
 
             assert len(jobs.list(run.id)) == 12
             assert jobs.list(run.id, stream="meta_train", step=1) == tuple(make_jobs(1))
+
+    def test_rows_of_jobs_are_deleted_a_few_steps_at_a_time(self, database: Database) -> None:
+        run, other = add_run(database), add_run(database)
+        with database.session() as session:
+            for run_id in (run.id, other.id):
+                rows = [*make_jobs(2), *make_jobs(1), *make_jobs(3), *make_jobs(1, stream="a")]
+                JobRepository(session).upsert_many(run_id, rows)
+            assert count_job_rows(session, run.id) == 16
+            assert delete_job_rows(session, run.id) == 0  # it has not ended
+            RunRepository(session).mark_status(run.id, RunStatus.FINISHED)
+            found = [delete_job_rows(session, run.id, at_once=5) for _ in range(4)]
+
+        assert found == [4, 8, 4, 0]  # stream a, steps 1 and 2, step 3
+        with database.session(read_only=True) as session:
+            assert count_job_rows(session, run.id) == 0
+            assert count_job_rows(session, other.id) == 16
 
 
 class TestEvaluationsAndCheckpoints:
