@@ -71,3 +71,12 @@ def test_a_result_without_a_row_is_refused(tmp_path: Path, monkeypatch: pytest.M
         results.TEXT.write_text(text)
         with pytest.raises((KeyError, ValueError)):
             results.render()
+
+
+def test_only_what_differs_from_the_shipped_experiment_is_in_a_command() -> None:
+    result = read_ledger()["sinusoid-maml-10shot"]
+
+    assert result.command == (
+        "metafleet submit experiments/paper/sinusoid-maml-10shot.toml --name sinusoid-maml-10shot "
+        f"--seeds {result.seeds} --in-process"
+    )
