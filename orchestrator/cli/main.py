@@ -33,7 +33,7 @@ _COMMANDS = {
         "metafleet.orchestrator.cli.sweep:sweep", "Try many configurations and test the best."
     ),
     "sweeps": LazyCommand(
-        "metafleet.orchestrator.cli.sweeps:sweeps", "List, show and cancel sweeps."
+        "metafleet.orchestrator.cli.sweeps:sweeps", "List, show, draw and cancel sweeps."
     ),
     "reproduce": LazyCommand(
         "metafleet.orchestrator.cli.reproduce:reproduce", "Run a recorded result again."

@@ -1,4 +1,4 @@
-"""`metafleet sweeps`: list, show and cancel sweeps."""
+"""`metafleet sweeps`: list, show, draw, export and cancel sweeps."""
 
 import click
 
@@ -9,6 +9,10 @@ _COMMANDS = {
     "show": LazyCommand(
         "metafleet.orchestrator.cli.sweeps_show:show", "Show the trials of a sweep, the best first."
     ),
+    "draw": LazyCommand("metafleet.orchestrator.cli.sweeps_draw:draw", "Draw a sweep."),
+    "export": LazyCommand(
+        "metafleet.orchestrator.cli.sweeps_export:export", "Write a file for optuna-dashboard."
+    ),
     "cancel": LazyCommand(
         "metafleet.orchestrator.cli.sweeps_cancel:cancel", "Stop a sweep and its open trials."
     ),
@@ -17,4 +21,4 @@ _COMMANDS = {
 
 @click.group(cls=lazy_group(_COMMANDS))
 def sweeps() -> None:
-    """List, show and cancel sweeps. `metafleet sweep` begins and continues them."""
+    """List, show, draw, export and cancel sweeps. `metafleet sweep` begins and continues them."""

@@ -8,14 +8,21 @@ from metafleet.orchestrator.cli.sweep_report import document, show_choice, show_
 from metafleet.orchestrator.records.run_view import without_nan
 from metafleet.orchestrator.reporting.figures import counted
 from metafleet.orchestrator.sweeps.choice import find_choice
+from metafleet.orchestrator.sweeps.study import LEAST_TRIALS, importances_of
 from metafleet.orchestrator.sweeps.sweep import Sweep, settle_dead_sweeps
 
 
 @click.command("show")
 @click.argument("name")
 @click.option("--all", "shows_all", is_flag=True, help="Show all trials, not only the best 20.")
+@click.option(
+    "--importance",
+    "shows_importance",
+    is_flag=True,
+    help="Estimate how much each key matters, by PED-ANOVA of Optuna (extra `sweep`).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def show(name: str, *, shows_all: bool, as_json: bool) -> None:
+def show(name: str, *, shows_all: bool, shows_importance: bool, as_json: bool) -> None:
     """Show the trials of the sweep NAME, the best first, and what was chosen.
 
     \b
@@ -29,9 +36,10 @@ def show(name: str, *, shows_all: bool, as_json: bool) -> None:
         plan = Sweep.of_record(database, settings, record).plan
         trials = Sweep.of_record(database, settings, record).trials()
         choice = find_choice(database, trials)
+    importances = importances_of(plan, trials) if shows_importance else None
     if as_json:
-        whole = document(plan, trials, choice) | {"status": record.status, "error": record.error}
-        echo_json(without_nan(whole))
+        state = {"status": record.status, "error": record.error, "importance": importances}
+        echo_json(without_nan(document(plan, trials, choice) | state))
         return
     owner = f" by {record.owner.split('/')[0]}" if record.owner else ""
     why = f": {record.error}" if record.error else ""
@@ -44,3 +52,14 @@ def show(name: str, *, shows_all: bool, as_json: bool) -> None:
         show_trials(plan, trials, most=len(trials) if shows_all else None)
     if choice is not None:
         show_choice(plan, trials, choice)
+    if shows_importance:
+        _show_importances(importances)
+
+
+def _show_importances(importances: dict[str, float] | None) -> None:
+    if importances is None:
+        click.echo(f"importance: fewer than {LEAST_TRIALS} trials have finished")
+        return
+    click.echo("importance for being among the best tenth (PED-ANOVA; shares that sum to 1):")
+    for key, share in importances.items():
+        click.echo(f"  {share:.2f}  {key}")

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from metafleet.contracts.settings import Settings, child_environment
@@ -332,6 +333,40 @@ def test_a_wrong_section_is_refused_in_one_line(
         out.write(f"[sweep]\n{line}\n")
     status, printed, error = command("sweep", file, "--in-process")
     assert status == 1 and printed == "" and said in error and error.count("\n") == 1
+
+
+def test_a_sweep_is_drawn_exported_and_its_keys_ranked(
+    home: Path, command: Command, file: str, tmp_path: Path
+) -> None:
+    over = ("--over", "model.hidden=[8],[9]", "--over", "learner.name=maml,protonet")
+    over += ("--over", "learner.inner_lr=0.01 if learner.name=maml")
+    assert command("sweep", file, *LR, *over, "--trials", "9", "--in-process")[0] == 0
+    shown = json.loads(command("sweeps", "show", "tiny-sweep", "--importance", "--json")[1])
+    finished = [one for one in shown["trials"] if one["status"] == "finished"]
+    assert len(finished) >= 4 and sum(shown["importance"].values()) == pytest.approx(1)
+    assert "outer.lr" in command("sweeps", "show", "tiny-sweep", "--importance")[1]
+
+    for kind in ("parallel", "contour"):
+        picture = tmp_path / f"{kind}.png"
+        words = ("sweeps", "draw", "tiny-sweep", "--kind", kind, "--output", str(picture))
+        assert command(*words)[0] == 0
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    status, _, error = command("sweeps", "draw", "tiny-sweep", "--keys", "seed")
+    assert status == 1 and "--keys 'seed' cannot be drawn" in error
+
+    path = tmp_path / "study.db"
+    assert command("sweeps", "export", "tiny-sweep", str(path))[0] == 0
+    study = optuna.load_study(study_name="tiny-sweep", storage=f"sqlite:///{path}")
+    assert len(study.trials) == 9 and study.best_value == pytest.approx(
+        min(one["best"] for one in finished)
+    )
+    assert study.trials[finished[0]["trial"]].intermediate_values.keys() == {3, 6}
+    for other in (path, home / "metafleet.db"):
+        before = other.read_bytes()
+        status, _, error = command("sweeps", "export", "tiny-sweep", str(other))
+        assert status == 1 and "exists already" in error and error.count("\n") == 1
+        assert other.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
 
 
 def without_times(document: dict[str, Any]) -> dict[str, Any]:
