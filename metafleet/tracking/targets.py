@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from metafleet.errors import ConfigError
+from metafleet.tracking.files import FileSink
 from metafleet.tracking.mlflow import MlflowSink
 from metafleet.tracking.sink import Sink
 from metafleet.tracking.tensorboard import TensorBoardSink
+from metafleet.tracking.wandb import WandbSink
 
 _KINDS: Final[dict[str, tuple[str, Callable[[str], Sink]]]] = {
     "tensorboard": ("FOLDER", lambda place: TensorBoardSink(Path(place).expanduser())),
     "mlflow": ("URI", MlflowSink),
+    "wandb": ("PROJECT", lambda project: WandbSink("wandb", project)),
+    "trackio": ("PROJECT", lambda project: WandbSink("trackio", project)),
+    "jsonl": ("FOLDER", lambda place: FileSink(Path(place).expanduser(), "jsonl")),
+    "parquet": ("FOLDER", lambda place: FileSink(Path(place).expanduser(), "parquet")),
 }
 KINDS: Final = tuple(_KINDS)
 _FOLDERS: Final = tuple(kind for kind, (place, _) in _KINDS.items() if place == "FOLDER")
@@ -24,7 +30,8 @@ def open_sink(target: Any) -> Sink:
 
     Args:
         target: a text such as "tensorboard:/logs" or "mlflow:http://host:5000", a sink, or an open
-            run: the id or an object of an MLflow run, or a SummaryWriter of TensorBoard.
+            run: the id or an object of an MLflow run, a run of W&B or Trackio, or a SummaryWriter
+            of TensorBoard.
 
     Raises:
         ConfigError: the target is unknown, or a library is not installed.
@@ -46,6 +53,12 @@ def _of_object(target: Any) -> Sink:
         return TensorBoardSink(place=Path(target.log_dir))
     if hasattr(target, "info") and hasattr(target.info, "run_id"):
         return MlflowSink(run_id=target.info.run_id)
+    library = type(target).__module__.partition(".")[0]
+    if hasattr(target, "log") and hasattr(target, "finish"):
+        if library == "wandb":
+            return WandbSink("wandb", run=target)
+        if library == "trackio":
+            return WandbSink("trackio", run=target)
     if isinstance(target, Sink):
         return target
     raise _unknown(f"an object of type {type(target).__name__}")

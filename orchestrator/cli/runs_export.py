@@ -32,7 +32,7 @@ _TRACKERS: Final = tuple(kind for kind in KINDS if kind not in FILE_FORMATS)
     type=PathType(),
     required=True,
     help="The folder to write into; files there are replaced. With --format mlflow, it is the "
-    "tracking URI.",
+    "tracking URI; with wandb or trackio, the project.",
 )
 @click.option(
     "--format",
@@ -48,8 +48,8 @@ def export(runs: Sequence[str], *, filters: Sequence[str], output: str, file_for
     name stands for the newest run with this name and all runs with this name that differ from it
     only in the seed.
 
-    With --format tensorboard or mlflow, the command sends what is missing there instead of writing
-    these files. With --format row, it writes one small file for each run instead. `metafleet
+    With --format tensorboard, mlflow, wandb or trackio, the command sends what is missing there
+    instead of writing these files. With --format row, it writes one small file for each run instead. `metafleet
     reproduce` repeats a run from this small file.
 
     \b

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +11,7 @@ from metafleet.errors import ConfigError
 from metafleet.files import drafting
 from metafleet.orchestrator.client.run import Run
 from metafleet.orchestrator.client.table import Table
+from metafleet.tracking.files import json_lines
 
 FILE_FORMATS: Final = ("csv", "jsonl", "parquet")
 _RUN: Final = (
@@ -80,8 +81,7 @@ def _write_csv(table: Table, path: Path) -> None:
 
 def _write_lines(table: Table, path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for row in table:
-            file.write(json.dumps(_plain(row), ensure_ascii=False) + "\n")
+        file.writelines(json_lines(table))
 
 
 def _write_parquet(table: Table, path: Path) -> None:
@@ -95,7 +95,3 @@ def _text(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     return json.dumps(value) if isinstance(value, bool | list | tuple) else value
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()}

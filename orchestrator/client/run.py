@@ -260,8 +260,9 @@ class Run:
         """Send the run's records to a target, which then lacks none of them.
 
         Args:
-            target: a text such as "tensorboard:FOLDER" or "mlflow:URI", or an open run: a
-                SummaryWriter of TensorBoard, or the id or an object of an MLflow run.
+            target: a text as in METAFLEET_TRACK, such as "mlflow:URI", or an open run: a
+                SummaryWriter of TensorBoard, the id or an object of an MLflow run, or a run of W&B
+                or Trackio.
 
         Raises:
             ConfigError: there is no such target, the target's library is not installed, or the
