@@ -1,7 +1,9 @@
 """Meta-learning in a plain loop."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -33,6 +35,7 @@ from metafleet.script.binding import Algorithm, example_parameter
 from metafleet.script.described import described
 from metafleet.script.episode_stream import PARTS, prepared
 from metafleet.script.episodes_apart import EpisodesApart
+from metafleet.script.journal import Journal, journal_of
 from metafleet.script.learning import Choices, Learning, MakeOptimiser
 from metafleet.script.outer_step import OuterStep
 from metafleet.script.plain_episode import PlainEpisode, PlainSupport, as_support
@@ -152,6 +155,7 @@ class MetaLearner:
             like=example_parameter(module),
         )
         self._loop = TrainingLoop(self._learning, tasks_per_step=tasks_per_step)
+        self._journals: list[Journal] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module without adapting or training it."""
@@ -232,17 +236,21 @@ class MetaLearner:
                 "batch's outputs, or optimize([episodes]), each (sx, sy, qx, qy)"
             )
         if isinstance(episodes, Tensor):
-            return self._loop.take(episodes)
+            batch = self._loop.take(episodes)
+            self._note(batch.outer)
+            return batch
         self._loop.require_none()
         with running(self.module, is_training=True) as turns:
             apart, before = EpisodesApart(self._learning.hidden), self.step
             try:
-                return self._step(episodes, turns, apart)
+                outer = self._step(episodes, turns, apart)
             except BaseException:
                 if self.step == before:  # else the step was complete when the interrupt came
                     with uninterrupted():
                         apart.undo()
                 raise
+        self._note(outer)
+        return outer
 
     def _step(
         self, episodes: Iterable[PlainEpisode], turns: Turns, apart: EpisodesApart
@@ -294,7 +302,9 @@ class MetaLearner:
         Raises:
             NumericsError: the meta-gradient is not finite; nothing is changed.
         """
-        return self._loop.next_task(finish=finish)
+        outer = self._loop.next_task(finish=finish)
+        self._note(outer)
+        return outer
 
     def drop_task(self, *, finished: bool = False) -> None:
         """Discard the current task of a training loop, and reset the module to the task's start.
@@ -337,8 +347,12 @@ class MetaLearner:
             left = learning.hidden.capture()
         return Adapted(adaptation, bound.binding.factory, learning.hidden, left, like=learning.like)
 
-    def evaluate(self, episodes: Iterable[PlainEpisode]) -> Summary:
+    def evaluate(self, episodes: Iterable[PlainEpisode], *, split: str = "evaluation") -> Summary:
         """Adapt to each episode's support set and evaluate on its query set, without training.
+
+        Args:
+            episodes: the episodes.
+            split: the name under which ``tracked`` sends the result, such as "meta_val".
 
         Returns:
             Means over the episodes, with the half-widths of their 95 % confidence intervals.
@@ -360,7 +374,10 @@ class MetaLearner:
                         metrics.append(bound.learner.evaluate(bound.state.view(), episode))
                 except NumericsError as error:
                     raise NumericsError(f"episode={index}: {error}") from error
-        return summarise(metrics)
+        found = summarise(metrics)
+        for journal in self._journals:
+            journal.add_evaluation(self.step, split, found)
+        return found
 
     def save(self, path: str | Path) -> None:
         """Save to one safetensors file everything that is needed to resume training.
@@ -375,6 +392,8 @@ class MetaLearner:
         """
         with self._loop.set_aside():
             save(Path(path), self._learning.require_bound(), step=self.step)
+        for journal in self._journals:
+            journal.add_file(self.step, Path(path))
 
     def load(self, path: str | Path) -> None:
         """Load a file that ``save`` wrote for the same module, algorithm and options.
@@ -388,6 +407,44 @@ class MetaLearner:
         with uninterrupted():
             load(Path(path), self._learning)
             self._loop.forget()
+
+    @contextmanager
+    def tracked(self, *targets: Any, name: str = "script", uid: str | None = None) -> Iterator[str]:
+        """Send outer steps, evaluations and saved files to trackers during the block.
+
+        The trackers show the run as finished after the block, and as failed if the block raises an
+        error. A tracker that fails does not stop the training: it is reported once, in the log.
+
+        Args:
+            targets: where to send the run: texts such as "tensorboard:logs", "mlflow:URI",
+                "wandb:PROJECT", "trackio:PROJECT", "jsonl:FOLDER" or "parquet:FOLDER", or open runs
+                of these libraries; see docs/how-to/mlflow.md.
+            name: name of the run and its experiment.
+            uid: the uid of an earlier block, to continue its run after ``load``; the trackers then
+                get only what they lack. None for a new run.
+
+        Yields:
+            The uid of the run.
+
+        Raises:
+            ConfigError: a target is unknown, or its library is not installed.
+        """
+        choices, algorithm = self._learning.choices, self._learning.asked
+        options = asdict(algorithm.options)
+        config = {"learner": {"name": algorithm.name, **options}, "seed": choices.seed}
+        with journal_of(targets, name=name, uid=uid, seed=choices.seed, config=config) as journal:
+            self._journals.append(journal)
+            try:
+                yield journal.run.uid
+            finally:
+                self._journals.remove(journal)
+
+    def _note(self, outer: OuterStep | None) -> None:
+        """Add an outer step to the journals."""
+        if outer is None:
+            return
+        for journal in self._journals:
+            journal.add_step(outer, float(self.optimiser.param_groups[0]["lr"]))
 
     @property
     def _n_under_way(self) -> int | None:

@@ -79,6 +79,7 @@ class _SinkThread(threading.Thread):
             self._follower.end()
         except Exception as error:  # whatever a library raises must not stop the run
             self._follower.drop()
+            del self._follower  # and with it the rows that wait
             log.debug("%s", self._target, exc_info=True)
             self._notify(
                 f"{self._target} gets no more of this run ({one_line(error)}); {self._advice}"

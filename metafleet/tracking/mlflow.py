@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -44,13 +45,15 @@ class MlflowSink:
     """
 
     def __init__(self, uri: str | None = None, *, run_id: str | None = None) -> None:
-        _keep_quiet()
+        is_first = "mlflow" not in sys.modules
         try:
             from mlflow import entities  # noqa: PLC0415 - an optional package
             from mlflow.exceptions import MlflowException  # noqa: PLC0415
             from mlflow.tracking import MlflowClient  # noqa: PLC0415
         except ImportError as error:
             raise missing("MLflow", "mlflow", error) from error
+        if is_first:  # the user's program has not chosen what MLflow prints
+            _keep_quiet()
         self._entities: Any = entities
         self._exception: Any = MlflowException
         self._make_client: Any = lambda: MlflowClient(tracking_uri=uri)
@@ -215,7 +218,4 @@ def _milliseconds(time: datetime) -> int:
 
 def _keep_quiet() -> None:
     """Let MLflow print warnings only; it would list each migration of a new database."""
-    for name in ("mlflow", "alembic"):
-        log = logging.getLogger(name)
-        if log.level == logging.NOTSET:
-            log.setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)

@@ -49,8 +49,8 @@ def export(runs: Sequence[str], *, filters: Sequence[str], output: str, file_for
     only in the seed.
 
     With --format tensorboard, mlflow, wandb or trackio, the command sends what is missing there
-    instead of writing these files. With --format row, it writes one small file for each run instead. `metafleet
-    reproduce` repeats a run from this small file.
+    instead of writing these files. With --format row, it writes one small file for each run
+    instead. `metafleet reproduce` repeats a run from this small file.
 
     \b
     metafleet runs export latest --output results
