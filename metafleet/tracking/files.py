@@ -35,7 +35,10 @@ class FileSink:
 
     def __init__(self, folder: Path, file_format: Literal["jsonl", "parquet"]) -> None:
         self._folder, self._format = folder, file_format
-        self._arrow, self._parquet = _arrow() if file_format == "parquet" else (None, None)
+        self._arrow: Any = None
+        self._parquet: Any = None
+        if file_format == "parquet":
+            self._arrow, self._parquet = _arrow()
         self._place = folder
         self._uid = ""
         self._waiting: list[Row] = []
