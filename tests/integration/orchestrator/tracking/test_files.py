@@ -1,6 +1,7 @@
 """Runs in JSON lines and Parquet while they are executed: the rows of `runs export`, each once."""
 
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,21 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"pip install 'metafleet\[parquet\]'"):
         open_sink("parquet:logs")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_full_disk_leaves_no_half_written_file(
+    database: Database, tmp_path: Path, kind: str
+) -> None:
+    run = add_run(database)
+    record_steps(database, run, 1, 2_000)
+    exported = Run(database, Settings.load({}), run)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(ConfigError, match=r"steps\.\w+ cannot be written \(.*large"):
+            export_runs([exported], tmp_path / "export", kind)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert [path.name for path in (tmp_path / "export").iterdir()] == [f"runs.{kind}"]
