@@ -87,6 +87,7 @@ class InnerLoopJob(_Message):
         lease_ms: milliseconds until a lease ends if it is not renewed.
         deadline_s: maximum seconds for the job; its lease is not renewed after that.
         sent_us: when the job was sent, in microseconds of Redis's clock.
+        trace: the trace of the step, in the form of W3C's traceparent; "" if it has none.
         keeps_log: whether the worker keeps the attempt's log lines even if its result counts.
     """
 
@@ -116,14 +117,16 @@ class InnerLoopJob(_Message):
     deadline_s: Annotated[float, Field(gt=0)]
     sent_us: Count
     keeps_log: bool
+    trace: Annotated[str, Field(pattern=r"^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})?$")]
 
     @property
     def label(self) -> str:
-        """A readable description of the job for logs, Flower and messages."""
-        return (
-            f"run={self.run} {self.stream} step={self.step} "
-            f"shard={self.shard + 1}/{self.n_shards} attempt={self.attempt}"
-        )
+        """A readable description of the job for Flower, which cuts long ones.
+
+        Numbers are those of ``metafleet runs log``. The run is part of the message's id.
+        """
+        again = f" attempt={self.attempt + 1}" if self.attempt else ""
+        return f"{self.stream} step={self.step} shard={self.shard}{again}"
 
 
 class ShardResult(_Message):

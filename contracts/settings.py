@@ -89,6 +89,9 @@ class Settings:
         attempt_logs: METAFLEET_ATTEMPT_LOGS; the attempts whose log lines are kept in the database
             for `metafleet runs log`: "failed" (the default) for attempts whose result did not
             count, or "all". Only the orchestrator reads it.
+        traces_url: METAFLEET_TRACES; URL of a collector to which orchestrators and workers send
+            traces by OTLP over HTTP, "http://host:4318/v1/traces" for example (extra
+            ``telemetry``). The default is none.
         host_cache_dir: METAFLEET_HOST_CACHE_DIR; the folder in memory through which processes of
             one host exchange tensors, "/dev/shm/metafleet-UID" by default.
     """
@@ -115,6 +118,7 @@ class Settings:
     dashboard_hosts: tuple[str, ...] = ()
     log_format: str = LOG_FORMATS[0]
     attempt_logs: str = ATTEMPT_LOGS[0]
+    traces_url: str = ""
 
     @property
     def runs_dir(self) -> Path:
@@ -170,6 +174,7 @@ class Settings:
             dashboard_hosts=_listed(env.get("METAFLEET_DASHBOARD_HOSTS", "")),
             fetch_weights=_choice(env, "METAFLEET_FETCH_WEIGHTS", FETCHING),
             log_format=_choice(env, "METAFLEET_LOG", LOG_FORMATS),
+            traces_url=_http_url(env, "METAFLEET_TRACES"),
             attempt_logs=_choice(env, "METAFLEET_ATTEMPT_LOGS", ATTEMPT_LOGS),
             received_days=_days(env, "METAFLEET_RECEIVED_DAYS", RECEIVED_DAYS),
             allows_chaos=env.get("METAFLEET_CHAOS") == "1",
@@ -196,6 +201,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "METAFLEET_FETCH_WEIGHTS": settings.fetch_weights,
         "METAFLEET_RECEIVED_DAYS": str(settings.received_days),
         "METAFLEET_LOG": settings.log_format,
+        "METAFLEET_TRACES": settings.traces_url,
     }
     inherited = {name: value for name, value in os.environ.items() if name not in wanted}
     for secret in ("METAFLEET_DATABASE_URL", "METAFLEET_DASHBOARD_PASSWORD"):
@@ -259,6 +265,14 @@ def _folder(env: Mapping[str, str], name: str, default: str | Path) -> Path:
         raise ConfigError(
             f"{name}={str(folder)!r}: there is no such home directory; write the path out"
         ) from error
+
+
+def _http_url(env: Mapping[str, str], name: str) -> str:
+    url = env.get(name, "")
+    if url and not re.match(r"https?://[^/\s]+", url):
+        shown = redact_url(url)
+        raise ConfigError(f"{name}={shown!r}; expected http://host:4318/v1/traces or https://...")
+    return url
 
 
 def _choice(env: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:

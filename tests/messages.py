@@ -57,6 +57,7 @@ def make_job(**changes: Any) -> InnerLoopJob:
         "deadline_s": 300.0,
         "sent_us": 1_700_000_000_000_000,
         "keeps_log": False,
+        "trace": "",
     }
     return InnerLoopJob(**{**fields, **changes})
 

@@ -20,6 +20,8 @@ try:
     settings = Settings.load()
     broker.use()
     app = make_app(require_broker_url(settings), settings.signing_key)
+    # a pool's children, which are new interpreters, then load this module and its signal handlers
+    app.conf.include = [__name__]
     keep_private()  # also applies to a pool's child processes
     tighten(settings.home)
     device = resolve_device(settings.device)

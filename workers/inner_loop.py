@@ -9,7 +9,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from metafleet.cancellation import cancellable, stop_if_unwanted
 from metafleet.contracts.attempt_outcomes import AttemptReason
@@ -29,6 +29,7 @@ from metafleet.contracts.logs import job_context
 from metafleet.contracts.redaction import Redactor
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.signing import sign, verify
+from metafleet.contracts.tracing import job_span, note_outcome
 from metafleet.encoders.runtime import compute_on
 from metafleet.errors import (
     BlobMissingError,
@@ -49,6 +50,9 @@ from metafleet.workers.job_log import JobLog, KeptLog
 from metafleet.workers.lease import LeaseKeeper
 from metafleet.workers.received_data import ReceivedData
 from metafleet.workers.watchdog import watch
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 log = logging.getLogger(__name__)
 
@@ -121,10 +125,10 @@ class InnerLoopRunner:
         """
         job = parse_job(wire)
         verify(job, self._key)
-        with job_context(job), self._log.recording():
-            return self._run(job)
+        with job_context(job), self._log.recording(), job_span(job, self._worker) as span:
+            return self._run(job, span)
 
-    def _run(self, job: InnerLoopJob) -> str:
+    def _run(self, job: InnerLoopJob, span: "Span | None") -> str:
         ledger = JobLedger(self._client, job, nonce=f"{self._worker}/{uuid.uuid4().hex}")
         status, queue_wait_s = self._persist(ledger.start)
         if status != "ok":
@@ -156,6 +160,7 @@ class InnerLoopRunner:
             self._exchange(job).delete(result.blob(_blob_key(job)))
         outcome = result.status if committed == "ok" else f"late: {committed}"
         log.info("%s after %.3f s", outcome, compute_s)
+        note_outcome(span, outcome, queue_wait_s=queue_wait_s, error=result.reason)
         if committed != "ok":
             kept.save()
         elif result.status == "ok" and not job.keeps_log:

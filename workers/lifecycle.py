@@ -16,6 +16,7 @@ from metafleet.contracts.keys import queue_name, queue_of
 from metafleet.contracts.logs import make_formatter
 from metafleet.contracts.presence import WorkerInfo
 from metafleet.contracts.settings import Settings
+from metafleet.contracts.tracing import start_tracing, stop_tracing
 from metafleet.contracts.version import code_version
 from metafleet.workers.consuming import SendEventsTogether, TakeHints, ready_children
 from metafleet.workers.idleness import Idleness
@@ -47,6 +48,10 @@ class Lifecycle:
         signals.after_setup_logger.connect(self._format_logs, weak=False)
         signals.celeryd_after_setup.connect(self._choose_queues, weak=False)
         signals.worker_process_init.connect(self._prepare, weak=False)
+        signals.worker_init.connect(self._begin_traces, weak=False)
+        signals.worker_process_init.connect(self._begin_traces, weak=False)
+        signals.worker_process_shutdown.connect(self._end_traces, weak=False)
+        signals.worker_shutdown.connect(self._end_traces, weak=False)
         signals.worker_ready.connect(self._say_hello, weak=False)
         signals.worker_shutdown.connect(self._say_goodbye, weak=False)
 
@@ -62,6 +67,12 @@ class Lifecycle:
         formatter = make_formatter(self._settings, worker=f"{socket.gethostname()}:{os.getpid()}")
         for handler in (*logger.handlers, *get_multiprocessing_logger().handlers):
             handler.setFormatter(formatter)
+
+    def _begin_traces(self, **_: Any) -> None:
+        start_tracing(self._settings, "metafleet-worker")
+
+    def _end_traces(self, **_: Any) -> None:
+        stop_tracing()
 
     def _prepare(self, **_: Any) -> None:
         prepare_process(self._device)

@@ -47,5 +47,7 @@ def log_to(folder: Path, settings: Settings) -> None:
     file.setFormatter(make_formatter(settings))
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.ERROR)
+    # whether a collector of traces is away concerns the file only
+    terminal.addFilter(lambda record: not record.name.startswith("opentelemetry"))
     terminal.setFormatter(_OneLineFormatter(Redactor.of(settings)))
     logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)

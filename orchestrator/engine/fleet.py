@@ -16,6 +16,7 @@ from metafleet.contracts.job import BlobRef, ShardResult
 from metafleet.contracts.keys import RunKeys
 from metafleet.contracts.ledger import LeaseStatus
 from metafleet.contracts.settings import Settings
+from metafleet.contracts.tracing import step_span
 from metafleet.errors import BlobMissingError, FleetError, MetafleetError
 from metafleet.orchestrator.engine.attempt_counts import AttemptCounts, Sink
 from metafleet.orchestrator.engine.demand_mark import DemandMark
@@ -187,10 +188,12 @@ class FleetDispatcher:
         step = self._begun.pop(ticket)
         for _ in range(self._options.max_attempts):
             try:
-                self._finish(step)
-                outcome = step.outcome(self._owner.workers_alive)
-                if step.is_deferred:
-                    outcome = self._reduction.run(step, outcome)
+                with step_span(step.request.stream, step.request.step, "wait"):
+                    self._finish(step)
+                with step_span(step.request.stream, step.request.step, "sum"):
+                    outcome = step.outcome(self._owner.workers_alive)
+                    if step.is_deferred:
+                        outcome = self._reduction.run(step, outcome)
                 self._second_look.compare(step)
             except SumsLostError as error:
                 self._close(step)

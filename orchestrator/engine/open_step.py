@@ -16,6 +16,7 @@ from metafleet.contracts.exchange import Exchange
 from metafleet.contracts.job import BlobRef, InnerLoopJob, ShardResult
 from metafleet.contracts.keys import RunKeys, queue_list
 from metafleet.contracts.ledger import LeaseStatus, RunLedger
+from metafleet.contracts.tracing import step_span, trace_parent
 from metafleet.errors import (
     BlobMissingError,
     ContractError,
@@ -212,6 +213,7 @@ class OpenStep:
                 deadline_s=deadline_s,
                 sent_us=sent_us,
                 keeps_log=keeps_log,
+                trace=trace_parent(self.request.stream, self.request.step),
             )
             for index, queue in placed.items()
         ]
@@ -328,7 +330,8 @@ class OpenStep:
     def _add(self, result: ShardResult) -> None:
         try:
             sending = self._sent.get((result.shard, result.attempt))
-            self.collector.add(result, self._keys, sending=sending)
+            with step_span(self.request.stream, self.request.step, "sum", shard=result.shard):
+                self.collector.add(result, self._keys, sending=sending)
         except (ContractError, BlobMissingError) as error:
             self.withdraw(result, f"{type(error).__name__}: {error}", kind=error.reason)
         else:

@@ -10,6 +10,7 @@ from metafleet.contracts.exchange import Exchange
 from metafleet.contracts.host_cache import HostCache
 from metafleet.contracts.plan import RunPlan
 from metafleet.contracts.settings import Settings
+from metafleet.contracts.tracing import step_span
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.engine.data_publisher import DataPublisher
 from metafleet.orchestrator.engine.feature_collector import FeatureCollector
@@ -80,16 +81,17 @@ class Transfer:
         """
         here = self._host_cache.host_id if self._area is not None else ""
         is_spread = bool(hosts - {here})
-        plan = self._state_publisher.publish_plan(self._plan_of(step.request))
-        self._data_publisher.publish()
-        # before the state resets what was missed
-        self._put_items(step, placed, everywhere=is_spread or self._is_missed)
-        version, n_bytes = self._state_publisher.publish_state(
-            step.request.state,
-            holder=step.name,
-            everywhere=is_spread or self._is_missed,
-            here=here in hosts or not hosts,
-        )
+        with step_span(step.request.stream, step.request.step, "plan"):
+            plan = self._state_publisher.publish_plan(self._plan_of(step.request))
+            self._data_publisher.publish()
+            # before the state resets what was missed
+            self._put_items(step, placed, everywhere=is_spread or self._is_missed)
+            version, n_bytes = self._state_publisher.publish_state(
+                step.request.state,
+                holder=step.name,
+                everywhere=is_spread or self._is_missed,
+                here=here in hosts or not hosts,
+            )
         self._is_missed = False
         jobs = step.jobs(
             placed,
@@ -109,7 +111,8 @@ class Transfer:
                 if job.kind in ("gradient", "encode"):
                     key = step.sum_key(job)
                     self._direct.expect(key, step.collector.result_bytes(job.shard))
-        self._publisher.send((job, placed[job.shard]) for job in jobs)
+        with step_span(step.request.stream, step.request.step, "send", jobs=len(jobs)):
+            self._publisher.send((job, placed[job.shard]) for job in jobs)
 
     def _plan_of(self, request: AnyRequest) -> bytes:
         if isinstance(request, EncodeRequest):

@@ -14,6 +14,7 @@ from structlog.contextvars import bound_contextvars
 
 from metafleet.contracts.redaction import Redactor
 from metafleet.contracts.settings import Settings
+from metafleet.contracts.tracing import start_tracing
 from metafleet.contracts.version import code_version
 from metafleet.data.registry import encoder_identities, open_data, pin
 from metafleet.data.summary import Progress
@@ -239,6 +240,7 @@ def execute_run(
             be resumed from it.
     """
     started_s = time.monotonic()
+    start_tracing(settings, "metafleet-orchestrator")
     with database.session(read_only=True) as session:
         run = RunRepository(session).get(run_id)
         if options.tenure is None:

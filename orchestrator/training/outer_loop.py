@@ -3,6 +3,7 @@
 from contextlib import closing
 from dataclasses import dataclass, replace
 
+from metafleet.contracts.tracing import end_step, step_span
 from metafleet.data.scoring import score_name
 from metafleet.db.records import OuterStepRecord
 from metafleet.episode import META_TRAIN
@@ -86,6 +87,7 @@ class OuterLoop:
         self._pipeline = StepPipeline(
             dispatcher,
             self._request,
+            stream=TRAIN_STREAM,
             staleness=config.engine.max_staleness,
             last_step=config.outer.steps,
         )
@@ -158,7 +160,7 @@ class OuterLoop:
         step = reached.progress.step + 1
         try:
             outcome, step_s = self._pipeline.finish_next(reached)
-            facts = self._optimiser.update(step, outcome.sums, len(outcome.metrics))
+            self._commit(step, outcome, step_s)
         except FencedError:
             raise
         except (NumericsError, FleetError):
@@ -168,9 +170,16 @@ class OuterLoop:
                 if self._validation.has_stalled(reached):
                     return reached
             raise
-        row = _row_of(step, outcome, facts, step_s)
-        self._journal.add(row, job_records(TRAIN_STREAM, step, outcome))
         return self._follow_up(self._moved(reached, step))
+
+    def _commit(self, step: int, outcome: StepOutcome, step_s: float) -> None:
+        try:
+            with step_span(TRAIN_STREAM, step, "commit"):
+                facts = self._optimiser.update(step, outcome.sums, len(outcome.metrics))
+                row = _row_of(step, outcome, facts, step_s)
+                self._journal.add(row, job_records(TRAIN_STREAM, step, outcome))
+        finally:
+            end_step(TRAIN_STREAM, step)
 
     def _moved(self, reached: Checkpoint, step: int) -> Checkpoint:
         staleness = self._config.engine.max_staleness

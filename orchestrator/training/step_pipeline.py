@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from metafleet.contracts.tracing import begin_step, end_step
 from metafleet.orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest, Ticket
 from metafleet.orchestrator.training.checkpoint import Checkpoint
 from metafleet.params import MetaState
@@ -18,6 +19,7 @@ class StepPipeline:
     Args:
         dispatcher: executes steps.
         request: makes the request of a step, given the step's number and the state to start from.
+        stream: name of the sequence of steps.
         staleness: number of steps that are open in addition to the one that is finished next, >= 0.
         last_step: the last step of the run.
     """
@@ -27,9 +29,11 @@ class StepPipeline:
         dispatcher: Dispatcher,
         request: Callable[[int, MetaState], StepRequest],
         *,
+        stream: str,
         staleness: int,
         last_step: int,
     ) -> None:
+        self._stream = stream
         self._dispatcher, self._request = dispatcher, request
         self._staleness, self._last_step = staleness, last_step
         self._begun: dict[int, tuple[Ticket, float]] = {}
@@ -51,15 +55,21 @@ class StepPipeline:
             if ahead not in self._begun:
                 state = reached.version(max(0, ahead - 1 - self._staleness))
                 began_s = time.monotonic()
+                begin_step(self._stream, ahead)
                 ticket = self._dispatcher.begin(self._request(ahead, state))
                 self._begun[ahead] = ticket, began_s
         ticket, began_s = self._begun.pop(step)
-        outcome = self._dispatcher.finish(ticket)
+        try:
+            outcome = self._dispatcher.finish(ticket)
+        except BaseException as error:
+            end_step(self._stream, step, error=type(error).__name__)
+            raise
         since_s, self._ended_s = max(began_s, self._ended_s), time.monotonic()
         return outcome, self._ended_s - since_s
 
     def close(self) -> None:
         """Drop the open steps."""
-        for ticket, _ in self._begun.values():
+        for step, (ticket, _) in self._begun.items():
             self._dispatcher.drop(ticket)
+            end_step(self._stream, step, error="dropped")
         self._begun.clear()

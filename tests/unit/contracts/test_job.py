@@ -45,7 +45,8 @@ def test_a_job_is_about_a_kilobyte_whatever_its_model() -> None:
 
 
 def test_a_label_says_for_people_which_job_it_is() -> None:
-    assert make_job().label == "run=run-1 train step=7 shard=2/4 attempt=0"
+    assert make_job().label == "train step=7 shard=1"
+    assert make_job(attempt=1).label == "train step=7 shard=1 attempt=2"
 
 
 @pytest.mark.parametrize("version", [0, PROTOCOL_VERSION + 1, "1", None])

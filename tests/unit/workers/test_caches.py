@@ -125,7 +125,7 @@ class TestStates:
         sound = blobs.blobs[key]
         blobs.blobs[key] = sound[:-1] + bytes([sound[-1] ^ 1])
 
-        with pytest.raises(BlobMissingError, match=r"the state of run=run-1 .* damaged"):
+        with pytest.raises(BlobMissingError, match=r"the state of train step=7 shard=1 .* damaged"):
             cache.get(job, SCHEMA)
 
         blobs.blobs[key] = sound
