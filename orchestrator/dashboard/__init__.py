@@ -12,11 +12,12 @@ How to add a page:
    are escaped. There is no ``style`` attribute, no inline script and no ``|safe``: the browser
    refuses the first two. Show proportions with ``<meter>`` or with attributes of SVG.
 3. View state (filters, sorting, zoom) is in the URL: links, and forms with ``method="get"``.
-4. Pages stay current by themselves. ``{% block topics %}run-12{% endblock %}`` names topics of
-   ``hub.py`` (separated by spaces). When a topic changes, the browser gets the same URL again and
-   updates the elements of ``<main>`` that differ, at most once a second and only in a visible tab.
-   Give rows an ``id``, so that the update recognises them. An element with ``data-keep`` is left
-   alone. To add a topic, add a function to ``WATCHED`` in ``hub.py``.
+4. Pages stay current by themselves. ``{% block topics %}run-12 fleet{% endblock %}`` names topics of
+   ``hub.py``, separated by spaces: ``runs``, ``run-ID``, ``fleet``. When a topic changes, the
+   browser gets the same URL again and updates the elements of ``<main>`` that differ, at most once
+   a second and only in a visible tab. Give rows an ``id``, so that the update recognises them. An
+   element with ``data-keep`` is left alone. To add a topic, add a function to ``WATCHED`` in
+   ``hub.py``.
 5. A curve is ``{{ chart("KEY", source, "heading") }}`` from ``macros.html``. The address ``source``
    returns the JSON of ``charts.py``: all series of a chart on one grid of x, at most some hundred
    points, aggregated by the database. ``static/chart.js`` draws it with uPlot, and adds a table of

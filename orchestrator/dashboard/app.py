@@ -46,12 +46,13 @@ _STATUS: Final[tuple[tuple[type[MetafleetError], int], ...]] = (
 
 def make_site(database: Database, settings: Settings, *, password: str = "") -> Site:
     """Return the site over an open database."""
+    fleet = FleetWatch(settings)
     return Site(
         database=database,
         settings=settings,
         access=Access(password),
-        fleet=FleetWatch(settings),
-        hub=Hub(database),
+        fleet=fleet,
+        hub=Hub(database, fleet),
         navigation=NAVIGATION,
     )
 

@@ -15,8 +15,9 @@ from typing import Final
 from sqlalchemy import Connection, func, select
 
 from metafleet.db.engine import Database
-from metafleet.db.records import RUNS, RunStatus
+from metafleet.db.records import ATTEMPTS, RUNS, RunStatus
 from metafleet.errors import MetafleetError
+from metafleet.orchestrator.dashboard.fleet import FleetWatch
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +35,14 @@ def versions_of_runs(session: Connection) -> Versions:
     open_ = (RunStatus.CREATED, RunStatus.QUEUED, RunStatus.RUNNING)
     columns = (RUNS.c.id, RUNS.c.status, RUNS.c.epoch, RUNS.c.steps_done)
     rows = session.execute(select(*columns).where(RUNS.c.status.in_(open_))).all()
+    ids = [row.id for row in rows]
+    of_attempts = select(ATTEMPTS.c.run_id, func.count()).where(ATTEMPTS.c.run_id.in_(ids))
+    attempts = dict(session.execute(of_attempts.group_by(ATTEMPTS.c.run_id)).tuples().all())
     ended = session.execute(
         select(func.count(), func.max(RUNS.c.id), func.max(RUNS.c.finished_at))
     ).one()
-    found = {f"run-{row.id}": repr(tuple(row)) for row in rows}
-    return found | {"runs": repr((sorted(map(repr, rows)), tuple(ended)))}
+    found = {f"run-{row.id}": repr((tuple(row), attempts.get(row.id))) for row in rows}
+    return found | {"runs": repr((sorted(found.items()), tuple(ended)))}
 
 
 WATCHED: list[Callable[[Connection], Versions]] = [versions_of_runs]
@@ -50,10 +54,11 @@ class Hub:
 
     Args:
         database: where versions are read.
+        fleet: its state is the version of the topic ``fleet``.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, fleet: FleetWatch) -> None:
+        self._database, self._fleet = database, fleet
         self._listeners: set[asyncio.Queue[str | None]] = set()
         self._closing = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -125,7 +130,8 @@ class Hub:
 
     def _look(self) -> set[str]:
         """Return the topics that changed since the last look; none at the first look."""
-        found: dict[str, str] = {}
+        state = self._fleet.state
+        found = {"fleet": repr((state.n_alive, state.problem))}
         with self._database.session(read_only=True) as session:
             for versions in WATCHED:
                 found |= versions(session)

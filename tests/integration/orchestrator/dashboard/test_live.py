@@ -5,8 +5,9 @@ from playwright.sync_api import Page, expect
 
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
-from metafleet.db.records import RunStatus
-from metafleet.db.repositories import RunRepository
+from metafleet.db.records import AttemptRecord, RunStatus
+from metafleet.db.repositories import AttemptRepository, RunRepository
+from metafleet.orchestrator.dashboard.fleet import FleetState
 from tests.dashboard import Served, serve
 from tests.dashboard_runs import add_run
 
@@ -46,6 +47,24 @@ def test_twenty_tabs_load_and_share_one_stream(served: Served, page: Page) -> No
     wait_for_streams(served, 1)
     add_run(served.database, name="later")
     expect(tabs[7].locator("#run-2")).to_be_visible()
+
+
+def test_a_lost_attempt_and_missing_workers_appear_by_themselves(
+    served: Served, page: Page
+) -> None:
+    run = add_run(served.database, status=RunStatus.RUNNING, steps=7)
+    page.goto(served.url)
+    wait_for_streams(served, 1)
+    with served.database.session() as session:
+        lost = AttemptRecord(
+            stream="train", step=8, epoch=0, shard=2, attempt=1, outcome="lost", detail="gone"
+        )
+        AttemptRepository(session).upsert_many(run.id, [lost])
+    expect(page.locator("#run-1 .state")).to_have_text("retrying")
+    expect(page.locator("#run-1 .reason")).to_have_text("step 8, shard 2: lost (gone)")
+    served.site.fleet.state = FleetState(())
+    expect(page.locator("#run-1 .state")).to_have_text("paused")
+    expect(page.locator("#fleet")).to_have_text("0 workers")
 
 
 def wait_for_streams(served: Served, count: int) -> None:
