@@ -1,11 +1,15 @@
 """The state of a view, which is in the URL: reading it, and links that change it."""
 
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 
-_FALLING = ("created", "started", "finished", "steps", "best", "last", "test", "runs", "id")
+MOST: Final = 2**31 - 1
+"""The greatest number of a step that databases can compare with."""
+
+_FALLING: Final = ("created", "started", "finished", "steps", "best", "last", "test", "runs", "id")
 """Keys of which people want to see the greatest first."""
 
 

@@ -46,7 +46,7 @@ def find_twins(session: Connection, run: RunRecord) -> list[Twin]:
 
 def _identity(run: RunRecord) -> tuple[object, ...]:
     config = {key: value for key, value in run.config.items() if key != "name"}
-    return config, dict(run.fingerprint), run.encoders
+    return config, dict(run.fingerprint), run.encoders, run.user_code
 
 
 def _digests(session: Connection, run_ids: list[int]) -> dict[int, dict[int, str]]:

@@ -10,11 +10,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from metafleet.data.scoring import score_name
-from metafleet.db.records import EvaluationRecord, InnerCurveRecord, RunRecord
+from metafleet.db.records import EvaluationRecord, InnerCurveRecord, InnerRatesRecord, RunRecord
 from metafleet.db.repositories.evaluations import EvaluationRepository
 from metafleet.db.repositories.inner_curves import InnerCurveRepository
+from metafleet.db.repositories.inner_rates import InnerRatesRepository
 from metafleet.db.repositories.runs import RunRepository
+from metafleet.orchestrator.dashboard.pages.inner_rates import rate_map
 from metafleet.orchestrator.dashboard.site import site_of
+from metafleet.orchestrator.dashboard.view_state import MOST, whole
 from metafleet.orchestrator.records.entry import Entry
 from metafleet.orchestrator.records.modality_rows import modality_rows
 from metafleet.orchestrator.records.run_view import Changes
@@ -42,6 +45,7 @@ class RunPage:
     live: LiveState
     tests: Sequence[EvaluationRecord]
     inner_curve: InnerCurveRecord | None
+    inner_rates: Sequence[InnerRatesRecord]
     modalities: Sequence[Mapping[str, Any]]
     twins: Sequence[Twin]
     changes: Changes | None
@@ -62,6 +66,7 @@ class RunPage:
                 if each.split != META_VAL and ", modalities=" not in each.label
             ],
             inner_curve=next(reversed(InnerCurveRepository(session).list(run.id)), None),
+            inner_rates=InnerRatesRepository(session).list(run.id),
             modalities=modality_rows(evaluations),
             twins=find_twins(session, run),
             changes=Changes.read(session, run),
@@ -95,6 +100,10 @@ def show_run(request: Request) -> Response:
         found=found,
         run=run,
         charts=CHARTS,
+        rates=rate_map(
+            found.inner_rates,
+            whole(request.query_params, "rates", otherwise=MOST, least=0, most=MOST),
+        ),
         score=score_name(run.config.get("data", {})),
         settings=_settings(found),
         contender=contender,

@@ -1,6 +1,7 @@
 """The charts of a run: its training, aggregated by the database, and its validations."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Final
 
 from sqlalchemy import Connection
@@ -8,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from metafleet.db.records import OUTER_STEPS, EvaluationRecord, InnerCurveRecord
+from metafleet.db.records import OUTER_STEPS, EvaluationRecord, InnerCurveRecord, InnerRatesRecord
 from metafleet.db.repositories.curves import Bucket, CurveRepository
 from metafleet.db.repositories.evaluations import TRAINED, EvaluationRepository
 from metafleet.db.repositories.inner_curves import InnerCurveRepository
+from metafleet.db.repositories.inner_rates import InnerRatesRepository
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.orchestrator.dashboard.charts import (
     MOST_POINTS,
@@ -21,11 +23,11 @@ from metafleet.orchestrator.dashboard.charts import (
     charts_response,
 )
 from metafleet.orchestrator.dashboard.site import site_of
-from metafleet.orchestrator.dashboard.view_state import whole
+from metafleet.orchestrator.dashboard.view_state import MOST, whole
 from metafleet.splits import META_VAL
 
-_LAST: Final = 2**31 - 1
 _COLUMNS: Final = ("loss", "accuracy", "grad_norm", "lr", "step_s")
+_MOST_LAYERS: Final = 16
 _SPREAD: Final = "least and greatest"
 _INTERVAL: Final = "95 % interval"
 
@@ -71,7 +73,7 @@ def read_charts(session: Connection, run_id: int, query: Mapping[str, str]) -> d
     """Return the charts of the steps ``from`` to ``to``; of all steps if the query has neither."""
     end = CurveRepository(session).last_step(run_id)
     first = whole(query, "from", otherwise=1, least=1, most=max(end, 1))
-    last = whole(query, "to", otherwise=max(end, 1), least=first, most=_LAST)
+    last = whole(query, "to", otherwise=max(end, 1), least=first, most=MOST)
     columns = [name for name in _COLUMNS if name in OUTER_STEPS.c]
     curves = CurveRepository(session)
     buckets = curves.steps(run_id, columns, within=(first, last), most=MOST_POINTS)
@@ -93,8 +95,22 @@ def read_charts(session: Connection, run_id: int, query: Mapping[str, str]) -> d
         ),
         "grad_norm": Chart((_of_steps(buckets, "grad_norm", "gradient norm"),)),
         "lr": Chart((_of_steps(buckets, "lr", "learning rate"),)),
+        "inner_rates": Chart(_of_rates(InnerRatesRepository(session).list(run_id), first, last)),
         "step_s": Chart((_of_steps(buckets, "step_s", "seconds"),)),
     }
+
+
+def _of_rates(records: Sequence[InnerRatesRecord], first: int, last: int) -> list[Series]:
+    """Return a series for each parameter: the mean over the inner steps."""
+    points: dict[str, dict[int, Point]] = {}
+    for record in records:
+        if first <= record.step <= last:
+            for layer, rates in record.by_layer().items():
+                band = Point(fmean(rates), min(rates), max(rates))
+                points.setdefault(layer, {})[record.step] = band
+    return [Series(layer, of_layer, band=_SPREAD) for layer, of_layer in points.items()][
+        :_MOST_LAYERS
+    ]
 
 
 def _of_steps(buckets: Sequence[Bucket], column: str, name: str) -> Series:

@@ -101,7 +101,7 @@ function setRange(from, to) {
 function followRange() {
   const query = new URLSearchParams(location.search);
   for (const name of ["from", "to"]) {
-    const input = document.querySelector(`form.range input[name="${name}"]`);
+    const input = document.querySelector(`form[aria-label='Range of steps'] input[name="${name}"]`);
     if (input) input.value = query.get(name) || "";
   }
   redraw();
@@ -194,9 +194,9 @@ const follow = paced(() => redraw());
 document.addEventListener("metafleet:updated", () => { beginAll(); follow(); });
 document.addEventListener("metafleet:theme", () => redraw(true));
 addEventListener("popstate", followRange);
-document.querySelector("form.range")?.addEventListener("submit", (event) => {
+document.querySelector("form[aria-label='Range of steps']")?.addEventListener("submit", (event) => {
   event.preventDefault();
   const form = new FormData(event.target);
   setRange(form.get("from") || null, form.get("to") || null);
 });
-document.querySelector("form.range")?.addEventListener("reset", () => setRange(null, null));
+document.querySelector("form[aria-label='Range of steps']")?.addEventListener("reset", () => setRange(null, null));

@@ -1,3 +1,4 @@
+import socket
 from dataclasses import replace
 
 import pytest
@@ -5,11 +6,25 @@ from playwright.sync_api import Page, expect
 
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
-from metafleet.db.records import CheckpointRecord, RunRecord, RunStatus
-from metafleet.db.repositories import OuterStepRepository, RunRepository
+from metafleet.db.records import (
+    CheckpointRecord,
+    InnerCurveRecord,
+    InnerRatesRecord,
+    RunRecord,
+    RunStatus,
+)
+from metafleet.db.repositories import (
+    EvaluationRepository,
+    InnerCurveRepository,
+    InnerRatesRepository,
+    OuterStepRepository,
+    RunRepository,
+)
 from metafleet.db.repositories.checkpoints import CheckpointRepository
+from metafleet.splits import META_TEST
 from tests.dashboard import Served, check_page, serve
-from tests.dashboard_runs import HOSTILE, add_run, make_step
+from tests.dashboard_runs import HOSTILE, add_run, make_evaluation, make_step
+from tests.fleet import wait_until
 
 PASSWORD = "correct horse"
 
@@ -123,3 +138,66 @@ def test_actions_need_a_sign_in_and_then_work(settings: Settings, page: Page) ->
         expect(page.locator("#state")).to_contain_text("queued")
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_label("Password")).to_be_visible()
+
+
+def add_inner_rows(database: Database, run: RunRecord) -> None:
+    curve = InnerCurveRecord(
+        step=20,
+        split=META_TEST,
+        label="trained",
+        episodes=60,
+        support_losses=(2.0, 1.0, 0.5),
+        support_accuracies=(0.2, 0.7, 0.9),
+        query_losses=(2.0, 1.2, 0.8),
+        query_losses_ci95=(0.1, 0.1, 0.1),
+        query_accuracies=(0.2, 0.6, 0.8),
+        query_accuracies_ci95=(0.01, 0.02, 0.03),
+    )
+    rates = [
+        InnerRatesRecord(step=step, layers=("conv1", HOSTILE), rates=(0.1, 0.2, 0.3, 0.01 * step))
+        for step in (10, 20)
+    ]
+    with database.session() as session:
+        InnerCurveRepository(session).upsert_many(run.id, [curve])
+        InnerRatesRepository(session).upsert_many(run.id, rates)
+        EvaluationRepository(session).upsert_many(
+            run.id,
+            [
+                replace(make_evaluation(META_TEST, 20, accuracy), label=label)
+                for label, accuracy in (
+                    ("trained, modalities=audio", 0.5),
+                    ("trained, modalities=image", 0.7),
+                )
+            ],
+        )
+
+
+def test_inner_steps_rates_and_modalities_are_shown(served: Served, page: Page) -> None:
+    add_inner_rows(served.database, add_run(served.database))
+    page.goto(f"{served.url}/runs/1")
+    page.get_by_text("Table: Accuracy by inner step").click()
+    rows = page.locator("#chart-inner_accuracy details tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.last).to_contain_text("80.00 %")
+    expect(page.locator(".heat tbody th")).to_have_text(["conv1", HOSTILE])
+    expect(page.locator(".heat tr:last-child td").last).to_have_text("0.2")
+    page.get_by_label("After outer step").select_option("10")
+    page.locator("form", has=page.get_by_label("After outer step")).get_by_role("button").click()
+    expect(page.locator(".heat tr:last-child td").last).to_have_text("0.1")
+    expect(page.locator("#modalities tbody th")).to_have_text(["audio+image", "audio", "image"])
+    check_page(page, f"{served.url}/runs/1", wait_for_curves)
+
+
+def test_a_fleet_that_is_down_is_told_and_pages_work(settings: Settings, page: Page) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    settings = replace(settings, broker_url=f"redis://:secret@127.0.0.1:{port}/0")
+    with Database.open(settings.database_url) as database, serve(database, settings) as served:
+        add_run(database, status=RunStatus.RUNNING, steps=7)
+        page.goto(f"{served.url}/runs/1")
+        wait_for_curves(page)
+        wait_until(lambda: served.site.fleet.state.problem, "Redis is found to be away")
+        page.reload()
+        expect(page.locator("#fleet")).to_have_text("Redis unreachable")
+        assert "secret" not in page.content()
+        expect(page.locator("#state")).to_have_text("running")

@@ -49,6 +49,7 @@ def test_runs_that_compute_something_else_are_no_twins(database: Database) -> No
         {"code_version": "0.1.0+def"},
         {"fingerprint": {"threads": "2"}},
         {"config": {"outer": {"lr": 0.002, "steps": 1000}}},
+        {"user_code": {"lab": "1"}},
         {"encoders": {"image": {"sha256": "0"}}},
         {"experiment": "e2"},
     ):
