@@ -12,7 +12,7 @@ How to add a page:
    are escaped. There is no ``style`` attribute, no inline script and no ``|safe``: the browser
    refuses the first two. Show proportions with ``<meter>`` or with attributes of SVG.
 3. View state (filters, sorting, zoom) is in the URL: links, and forms with ``method="get"``.
-4. Pages stay current by themselves. ``{% block topics %}run-12 fleet{% endblock %}`` names topics of
+4. Pages stay current. ``{% block topics %}run-12 fleet{% endblock %}`` names topics of
    ``hub.py``, separated by spaces: ``runs``, ``run-ID``, ``fleet``. When a topic changes, the
    browser gets the same URL again and updates the elements of ``<main>`` that differ, at most once
    a second and only in a visible tab. Give rows an ``id``, so that the update recognises them. An
