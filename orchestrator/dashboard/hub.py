@@ -37,7 +37,8 @@ def versions_of_runs(session: Connection) -> Versions:
     rows = session.execute(select(*columns).where(RUNS.c.status.in_(open_))).all()
     ids = [row.id for row in rows]
     of_attempts = select(ATTEMPTS.c.run_id, func.count()).where(ATTEMPTS.c.run_id.in_(ids))
-    attempts = dict(session.execute(of_attempts.group_by(ATTEMPTS.c.run_id)).tuples().all())
+    counted = session.execute(of_attempts.group_by(ATTEMPTS.c.run_id))
+    attempts = {run_id: count for run_id, count in counted}
     ended = session.execute(
         select(func.count(), func.max(RUNS.c.id), func.max(RUNS.c.finished_at))
     ).one()
