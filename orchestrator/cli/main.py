@@ -35,6 +35,9 @@ _COMMANDS = {
     "sweeps": LazyCommand(
         "metafleet.orchestrator.cli.sweeps:sweeps", "List, show, draw and cancel sweeps."
     ),
+    "suggest": LazyCommand(
+        "metafleet.orchestrator.cli.suggest:suggest", "Suggest configurations for a data set."
+    ),
     "reproduce": LazyCommand(
         "metafleet.orchestrator.cli.reproduce:reproduce", "Run a recorded result again."
     ),

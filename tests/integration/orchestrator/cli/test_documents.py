@@ -28,7 +28,7 @@ GUIDES = [
     *("own-folders", "using-models", "scripts", "learners", "modules", "own-data", "own-kinds"),
     *("uncertainty", "serving", "several-labels", "without-a-run", "encoders", "finding-runs"),
     *("names", "comparing-runs", "runs-from-python", "sweeping", "tensorboard"),
-    *("pruning", "reproducing", "logs", "dashboard", "monitoring", "mlflow"),
+    *("pruning", "reproducing", "logs", "dashboard", "monitoring", "mlflow", "suggesting"),
 ]
 READINGS = {
     "README": [README],
