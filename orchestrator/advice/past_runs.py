@@ -49,7 +49,7 @@ def read_past_runs(session: Connection, descriptions: Mapping[str, Description])
             continue
         digest = entry.run.data_digest
         if digest in descriptions:
-            groups.setdefault((digest, _episodes_of(entry.run)), []).append(entry)
+            groups.setdefault((digest, episodes_key(entry.run.config)), []).append(entry)
         else:
             found.undescribed.setdefault(digest, entry.run.config["data"])
     for (digest, _), entries in sorted(groups.items()):
@@ -81,10 +81,10 @@ def score_of(entry: Entry) -> float:
     return -best.loss if best.accuracy is None else best.accuracy
 
 
-def _episodes_of(run: RunRecord) -> str:
+def episodes_key(config: Mapping[str, Any]) -> str:
     """Return a text that is equal for runs that are validated on episodes of the same shape."""
-    n_episodes = run.config.get("validation", {}).get("episodes")
-    return json.dumps([validated_on(run.config), n_episodes], sort_keys=True)
+    n_episodes = config.get("validation", {}).get("episodes")
+    return json.dumps([validated_on(config), n_episodes], sort_keys=True)
 
 
 def _contest(description: Description, entries: Sequence[Entry]) -> Contest:

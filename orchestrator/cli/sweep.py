@@ -19,6 +19,7 @@ from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.given_command import given_command
 from metafleet.orchestrator.cli.launching import override_option
 from metafleet.orchestrator.cli.progress import watching
+from metafleet.orchestrator.cli.sweep_begin_warm import begin_warm
 from metafleet.orchestrator.cli.sweep_plan import SweepOptions
 from metafleet.orchestrator.cli.sweep_report import document, say_ended, show_choice, show_trials
 from metafleet.orchestrator.cli.sweeping import execute_here
@@ -61,8 +62,13 @@ from metafleet.orchestrator.sweeps.sweep import Sweep, ending, open_sweep, queue
 @click.option(
     "--prune",
     type=click.Choice(["none", *PRUNERS]),
-    help="End bad trials early at validations: those below the median of the others, or by "
-    "Hyperband. Default: none.",
+    help="End bad trials early at validations: those below the median of the others, by Hyperband, "
+    "or those further behind than nearly all good past runs were. Default: none.",
+)
+@click.option(
+    "--warm-start",
+    is_flag=True,
+    help="Begin with the most promising configurations of past runs on similar data.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0, max=MAX_SEED), help="Seed of the sampler. Default: 0."
@@ -86,6 +92,7 @@ def sweep(  # noqa: PLR0913 - one for each option
     *,
     overrides: Sequence[str],
     name: str | None,
+    warm_start: bool,
     detach: bool,
     in_process: bool,
     as_json: bool,
@@ -115,6 +122,8 @@ def sweep(  # noqa: PLR0913 - one for each option
     plan.check(settings.allowed_packages)
     with progress_bar() as progress:
         check_data(settings, config, progress)
+    if warm_start:
+        plan = begin_warm(settings, plan)
     if detach:
         _detach(settings, plan, as_json=as_json)
         return

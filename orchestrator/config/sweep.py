@@ -28,7 +28,7 @@ class SweepSection(Section):
     over: list[str] = Field(default=[])
     trials: int | None = Field(default=None, ge=1, le=MOST_TRIALS)
     sampler: Literal["grid", "random", "tpe", "gp"] | None = None
-    prune: Literal["none", "median", "hyperband"] | None = None
+    prune: Literal["none", "median", "hyperband", "history"] | None = None
     parallel: int | None = Field(default=None, ge=1, le=MOST_PARALLEL)
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from metafleet.orchestrator.sweeps.by_optuna import load_optuna
 
-PRUNERS: Final = ("median", "hyperband")
+HISTORY: Final = "history"
+PRUNERS: Final = ("median", "hyperband", HISTORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,10 @@ class Pruner:
     """A rule by which trials end early.
 
     Attributes:
-        kind: one of ``PRUNERS``. "median" ends a trial whose best result so far is below the median
-            of the finished trials at the same step; the first five trials are not ended.
-            "hyperband" ends a trial that is not in the best third at a few steps.
+        kind: one of ``PRUNERS`` except ``HISTORY``, which is no rule of Optuna. "median" ends a
+            trial whose best result so far is below the median of the finished trials at the same
+            step; the first five trials are not ended. "hyperband" ends a trial that is not in the
+            best third at a few steps.
         sweep: name of the sweep. Hyperband divides the trials into brackets by this name.
         every: number of outer steps between two validations.
         n_steps: number of outer steps of a trial.
@@ -103,5 +105,5 @@ def require_pruner(kind: str | None) -> None:
     Raises:
         ConfigError: Optuna is not installed.
     """
-    if kind in PRUNERS:
+    if kind is not None and kind in PRUNERS and kind != HISTORY:
         load_optuna(f"--prune {kind}")

@@ -1,6 +1,7 @@
 """Ends trials early, in the process that executes them."""
 
 import logging
+from collections.abc import Mapping
 
 from metafleet.db.engine import Database
 from metafleet.db.records import SweepRecord
@@ -8,7 +9,9 @@ from metafleet.db.repositories import EvaluationRepository, SweepRepository
 from metafleet.db.repositories.evaluations import TRAINED
 from metafleet.errors import ConfigError, MetafleetError
 from metafleet.orchestrator.runs.tenure import CancelRequest
-from metafleet.orchestrator.sweeps.pruners import Curve, Pruner
+from metafleet.orchestrator.sweeps.history import PastCurve, is_hopeless
+from metafleet.orchestrator.sweeps.past_curves import curve_of_scores, read_past_curves
+from metafleet.orchestrator.sweeps.pruners import HISTORY, Curve, Pruner
 from metafleet.orchestrator.sweeps.trial import Trial, score_of
 from metafleet.orchestrator.sweeps.trials import trials_of
 from metafleet.orchestrator.training.events import (
@@ -53,6 +56,7 @@ class PruningObserver:
     ) -> None:
         self._database, self._sweep, self._number, self._inner = database, sweep, number, inner
         self._pruner = pruner_of(sweep)
+        self._past: list[list[PastCurve]] | None = None
 
     def on_start(self, event: RunStarted) -> None:
         """Pass the event on."""
@@ -99,11 +103,25 @@ class PruningObserver:
         own = curves.get(self._number, Curve({})).by_step
         so_far = {step: value for step, value in own.items() if step < event.step}
         curves[self._number] = Curve(so_far | {event.step: score_of(event)})
-        if not self._pruner.should_prune(self._number, curves):
+        if not self._should_prune(curves, trials):
             return False
         with self._database.session() as session:
             SweepRepository(session).note_pruned(trial.run.id, step=event.step)
         return True
+
+    def _should_prune(self, curves: Mapping[int, Curve], trials: Mapping[int, Trial]) -> bool:
+        if self._pruner.kind != HISTORY:
+            return self._pruner.should_prune(self._number, curves)
+        config = self._sweep.config
+        found = {n: curve_of_scores(config, curve.by_step) for n, curve in curves.items()}
+        own = found.pop(self._number)
+        if max(own.scores) > 1 - self._pruner.every / self._pruner.n_steps:
+            return False  # the last validation: nothing is saved
+        if self._past is None:
+            ids = [trial.run.id for trial in trials.values() if trial.run is not None]
+            with self._database.session(read_only=True) as session:
+                self._past = read_past_curves(session, self._sweep, ids)
+        return is_hopeless(own, found.values(), self._past)
 
 
 def read_curves(database: Database, trials: list[Trial]) -> dict[int, Curve]:

@@ -197,6 +197,8 @@ def _check_same(found: SweepRecord, plan: Plan, config: dict[str, object]) -> No
                 f"{start} {change.key}={change.after!r:.40}, not {change.before!r:.40}; {end}"
             )
     for name, value in plan.to_json().items():
+        if name == "first" and found.plan.get(name) != value:
+            raise ConfigError(f"{start}{'' if found.plan.get(name) else 'out'} --warm-start; {end}")
         if found.plan.get(name) != value:
             raise ConfigError(
                 f"{start} --{name} {_shown(found.plan.get(name))}, not {_shown(value)}; {end}"
