@@ -29,7 +29,7 @@ from typing import Any, Final
 
 import torch
 
-from benchmarks.leave_one_out import METHODS, simulate, summarise
+from benchmarks.leave_one_out import METHODS, simulate, summarise, without_distances
 from benchmarks.warm_start_space import configurations, data_sets, experiment
 from metafleet import Client
 from metafleet.contracts.settings import Settings
@@ -139,6 +139,8 @@ def _show(contests: Sequence[Contest], n_seeds: int, file: Path | None) -> None:
             print(f"| {method} | {' | '.join(table[method].values())} |")
         for method, text in table["difference"].items():
             print(f"trials that {method} saves: {text}")
+        plain = without_distances(contests, leaving=leaving, n_seeds=n_seeds)
+        print(f"trials with mean ranks that ignore distances: {plain}")
         print()
     if file is not None:
         file.write_text(json.dumps(tables, indent=1))

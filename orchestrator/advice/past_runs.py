@@ -13,10 +13,10 @@ from metafleet.db.repositories.runs import RunRepository
 from metafleet.describing.description import Description
 from metafleet.orchestrator.advice.descriptions import label_of
 from metafleet.orchestrator.advice.evidence import Contest, Result, key_of
-from metafleet.orchestrator.records.difference import flat
 from metafleet.orchestrator.records.entry import Entry
 from metafleet.orchestrator.records.selecting import with_results
 from metafleet.splits import META_TEST, META_TRAIN, META_VAL
+from metafleet.tracking.flat import flat
 
 _SECTIONS: Final = ("model", "learner", "outer")
 

@@ -12,9 +12,9 @@ from metafleet.db.repositories import SweepRepository
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.advice.evidence import Contest, Result
 from metafleet.orchestrator.advice.knowledge import Knowledge, gather_knowledge
-from metafleet.orchestrator.records.difference import flat
 from metafleet.orchestrator.sweeps.plan import Plan
 from metafleet.orchestrator.sweeps.space import Choices, Parameter, is_used, is_within
+from metafleet.tracking.flat import flat
 
 MOST: Final = 5
 """Number of configurations with which a warm-started sweep begins."""
