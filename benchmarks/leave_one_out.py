@@ -43,9 +43,9 @@ class Outcome:
     best: tuple[float, ...]
 
 
-def source_of(contest: Contest) -> str:
+def source_of_name(data: str) -> str:
     """Return the source of a data set: the first part of its name."""
-    return contest.data.partition("-")[0]
+    return data.partition("-")[0]
 
 
 def simulate(contests: Sequence[Contest], *, leaving: str, n_seeds: int) -> list[Outcome]:
@@ -111,7 +111,7 @@ def _others(target: Contest, contests: Sequence[Contest], leaving: str) -> list[
         contest
         for contest in contests
         if contest.data != target.data
-        and (leaving == "set" or source_of(contest) != source_of(target))
+        and (leaving == "set" or source_of_name(contest.data) != source_of_name(target.data))
     ]
 
 

@@ -56,11 +56,32 @@ def is_hopeless(
     if not own.scores:
         return False
     share = max(own.scores)
-    quotient = _quotient(own, [own, *rivals], share)
-    good = [found for runs in past for found in _of_good_runs(runs, share)]
-    if quotient is None or len(good) < FEWEST:
-        return False
-    return quotient < sorted(good)[math.floor(STOPPED_GOOD * len(good))]
+    limit, found = least_good(past, share), quotient(own, [own, *rivals], share)
+    return limit is not None and found is not None and found < limit
+
+
+def least_good(past: Sequence[Sequence[PastCurve]], share: float) -> float | None:
+    """Return the quotient below which a trial is hopeless at a share of training.
+
+    Args:
+        past: as for ``is_hopeless``.
+        share: share of training in (0, 1].
+
+    Returns:
+        The quantile ``STOPPED_GOOD`` of the good past runs; None if they are fewer than ``FEWEST``.
+    """
+    good = sorted(found for runs in past for found in _of_good_runs(runs, share))
+    return None if len(good) < FEWEST else good[math.floor(STOPPED_GOOD * len(good))]
+
+
+def quotient(run: PastCurve, rivals: Iterable[PastCurve], share: float) -> float | None:
+    """Return the run's best score, divided by that of the best rival at the same share."""
+    own = run.best_until(share)
+    others = [best for rival in rivals if (best := rival.best_until(share)) is not None]
+    if own is None or not others:
+        return None
+    top = max(others)
+    return own / top if top > 0 else 1.0
 
 
 def _of_good_runs(runs: Sequence[PastCurve], share: float) -> list[float]:
@@ -70,15 +91,5 @@ def _of_good_runs(runs: Sequence[PastCurve], share: float) -> list[float]:
         return []
     finals = sorted((run.best for run in whole), reverse=True)
     worst_good = finals[(len(finals) - 1) // 2]
-    found = [_quotient(run, whole, share) for run in whole if run.best >= worst_good]
+    found = [quotient(run, whole, share) for run in whole if run.best >= worst_good]
     return [each for each in found if each is not None]
-
-
-def _quotient(run: PastCurve, rivals: Iterable[PastCurve], share: float) -> float | None:
-    """Return the run's best score, divided by that of the best rival at the same share."""
-    own = run.best_until(share)
-    others = [best for rival in rivals if (best := rival.best_until(share)) is not None]
-    if own is None or not others:
-        return None
-    top = max(others)
-    return own / top if top > 0 else 1.0
