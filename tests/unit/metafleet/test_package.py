@@ -91,7 +91,7 @@ except ImportError as error:
         timeout=120,
         check=False,
     )
-    assert done.stdout == ("metafleet.Client needs sqlalchemy; pip install 'metafleet[fleet]'\n"), (
+    assert done.stdout == ("metafleet.Client needs redis; pip install 'metafleet[fleet]'\n"), (
         done.stderr
     )
 
