@@ -109,7 +109,8 @@ def check_page(page: Page, url: str, ready: Callable[[Page], Any] = lambda page:
         expect(page.locator("h1")).to_be_visible()
         ready(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-        assert violations(page) == []
+        found = violations(page)
+        assert found == [], "\n".join(found)
 
 
 def violations(page: Page) -> list[str]:
