@@ -2,15 +2,21 @@
 
 import json
 import signal
+import urllib.request
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from metafleet.contracts.connections import connect
+from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.db.records import METADATA, RunRecord
 from metafleet.orchestrator.cli.main import main
+from metafleet.orchestrator.monitoring.exporter import make_app as metrics_of
+from metafleet.orchestrator.monitoring.monitor import Monitor
+from tests.dashboard import serve
 from tests.fleet import Fleet, wait_until
 from tests.redis_server import PASSWORD
 from tests.running import Running
@@ -57,6 +63,16 @@ def rows_of(url: str) -> str:
     return repr(rows)
 
 
+def pages_of(settings: Settings, run: RunRecord) -> str:
+    """Return what the dashboard and the exporter tell of the run."""
+    texts = [TestClient(metrics_of(Monitor(settings))).get("/metrics").text]
+    with Database.open(settings.database_url) as database, serve(database, settings) as served:
+        for path in ("/", f"/runs/{run.uid}"):
+            with urllib.request.urlopen(served.url + path, timeout=20) as answer:
+                texts.append(answer.read().decode())
+    return "".join(texts)
+
+
 def test_an_error_of_the_learner_is_explained_without_secrets(
     telling: Fleet,
     database_url: str,
@@ -79,7 +95,9 @@ def test_an_error_of_the_learner_is_explained_without_secrets(
     assert "Traceback" in told and "tests/talkative.py" in told
     assert "attempt 2" in told and "counted" in told
     (worker,) = telling.workers
-    for where in (told, worker.log.read_text(), rows_of(telling.settings.database_url)):
+    pages = pages_of(telling.settings, run)
+    assert run.uid in pages
+    for where in (told, worker.log.read_text(), rows_of(telling.settings.database_url), pages):
         assert not [secret for secret in SECRETS if secret in where]
     line = next(line for line in worker.log.read_text().splitlines() if "connected to" in line)
     assert f"[run={run.uid} stream=train step=1 shard=0 attempt=1 worker=" in line
