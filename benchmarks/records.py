@@ -75,6 +75,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", nargs="+", default=["sqlite", "postgresql"])
     options = parser.parse_args()
+    if options.runs < 300:
+        parser.error(f"--runs {options.runs}; expected at least 300, which the comparison needs")
     measured = {}
     for kind in options.only:
         with new_database(kind) as database:
