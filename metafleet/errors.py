@@ -201,5 +201,9 @@ class CheckpointError(MetafleetError):
     """A checkpoint is missing, damaged or cannot be written."""
 
 
+class DrawingError(MetafleetError):
+    """An episode cannot be drawn again."""
+
+
 class ModelError(MetafleetError):
     """A model in a folder is missing, damaged, of another version, or cannot be written."""

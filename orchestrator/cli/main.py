@@ -53,6 +53,9 @@ _COMMANDS = {
     "evaluate": LazyCommand(
         "metafleet.orchestrator.cli.evaluate:evaluate", "Evaluate a trained run."
     ),
+    "report": LazyCommand(
+        "metafleet.orchestrator.cli.report:report", "Write a report of runs as one HTML file."
+    ),
     "adapt": LazyCommand(
         "metafleet.orchestrator.cli.adapt:adapt", "Learn new classes from a few examples."
     ),

@@ -3,10 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from metafleet.data.summary import Progress, no_progress
-from metafleet.orchestrator.redraw.redraw import Redraw
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +67,15 @@ class Confusion:
         ]
         return sorted(found, key=lambda pair: (-pair[2], -pair[3], pair[0], pair[1]))
 
+    def plus(self, other: "Confusion") -> "Confusion":
+        """Return the predictions over the episodes of both."""
+        return Confusion(
+            Counter(self.counts) + Counter(other.counts),
+            Counter(self.met) + Counter(other.met),
+            self.episodes + other.episodes,
+            self.n_differing + other.n_differing,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON values for ``from_json``."""
         return {
@@ -89,26 +95,5 @@ class Confusion:
         return cls(counts, met, values["episodes"], values["n_differing"])
 
 
-def count_confusion(redraw: Redraw, progress: Progress = no_progress) -> Confusion | None:
-    """Compute all episodes of an evaluation again, and count which classes were predicted.
-
-    The result is None in regression, if items have several labels, and if classes have no names
-    that mean the same in different episodes.
-    """
-    counts, met = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    n_differing, record = 0, redraw.record
-    for index in range(len(record.losses)):
-        rows = redraw.rows(index)
-        if rows is None or record.accuracies is None:
-            return None
-        episode, outputs, accuracy, _ = redraw.answer(index)
-        if episode.query.targets.dim() != 1:
-            return None
-        names = [f"{rows.part}: {name}" if rows.part else name for name in rows.classes]
-        predicted = outputs.argmax(dim=1).tolist()
-        for target, guess in zip(episode.query.targets.tolist(), predicted, strict=True):
-            counts[names[target], names[guess]] += 1
-            met.update((names[target], name) for name in names)
-        n_differing += accuracy != record.accuracies[index]
-        progress("episodes", index + 1, len(record.losses))
-    return Confusion(dict(counts), dict(met), len(record.losses), n_differing)
+NOTHING: Final = Confusion({}, {}, 0, 0)
+"""No episodes yet."""

@@ -1,6 +1,7 @@
 """Which evaluation of a run is drawn again, and on which episodes it was."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import Connection
@@ -30,11 +31,20 @@ def find_evaluated(
     for each in (split,) if split else (META_TEST, META_VAL):
         found = repository.list(run.id, split=each, label=label)
         if found:
-            return best_of(found)
+            return _best_of(found)
     return None
 
 
-def best_of(found: tuple[EpisodeResultsRecord, ...]) -> EpisodeResultsRecord:
+def pick(records: Sequence[EpisodeResultsRecord]) -> EpisodeResultsRecord:
+    """Return the evaluation to show first: that of the trained state on the meta-test, if any."""
+    for split in (META_TEST, META_VAL):
+        found = [each for each in records if (each.split, each.label) == (split, TRAINED)]
+        if found:
+            return _best_of(found)
+    return records[-1]
+
+
+def _best_of(found: Sequence[EpisodeResultsRecord]) -> EpisodeResultsRecord:
     """Return the evaluation of the best state; of several of one state, that of most episodes."""
 
     def quality(record: EpisodeResultsRecord) -> tuple[float, int]:

@@ -18,7 +18,8 @@ from metafleet.db.records import EpisodeResultsRecord, RunRecord
 from metafleet.db.repositories import EpisodeResultsRepository
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.config.experiment import ExperimentConfig
-from metafleet.orchestrator.redraw.confusion import Confusion, count_confusion
+from metafleet.orchestrator.redraw.confusion import Confusion
+from metafleet.orchestrator.redraw.counting import count_confusion
 from metafleet.orchestrator.redraw.drawn import DrawnEpisode
 from metafleet.orchestrator.redraw.evaluated import find_evaluated, worst_first
 from metafleet.orchestrator.redraw.redraw import Redraw
