@@ -17,6 +17,7 @@ from metafleet.orchestrator.dashboard.app import make_app, make_site
 from metafleet.orchestrator.dashboard.guard import HostNames
 from metafleet.orchestrator.dashboard.serving import DashboardServer, served_by
 from metafleet.orchestrator.dashboard.site import Site
+from metafleet.orchestrator.redraw.drawer import Drawer
 from metafleet.orchestrator.web.listening import listen
 from tests.paths import REPOSITORY
 
@@ -33,6 +34,7 @@ class Served:
     url: str
     site: Site
     database: Database
+    drawer: Drawer
 
 
 @contextmanager
@@ -42,9 +44,12 @@ def serve(
     """Serve a dashboard in a thread for as long as the block runs."""
     site = make_site(database, settings, password=password)
     listener = listen("127.0.0.1", port)
-    server = DashboardServer(make_app(site, HostNames.of("127.0.0.1")), site.hub)
+    app = make_app(site, HostNames.of("127.0.0.1"))
+    server = DashboardServer(app, site.hub)
     with served_by(server, listener):
-        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", site, database)
+        yield Served(
+            f"http://127.0.0.1:{listener.getsockname()[1]}", site, database, app.state.drawer
+        )
 
 
 @pytest.fixture

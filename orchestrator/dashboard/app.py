@@ -27,10 +27,11 @@ from metafleet.orchestrator.dashboard.access import Access
 from metafleet.orchestrator.dashboard.fleet import FleetWatch
 from metafleet.orchestrator.dashboard.guard import Guard, HostNames, is_local_host
 from metafleet.orchestrator.dashboard.hub import Hub
-from metafleet.orchestrator.dashboard.pages import compare, run, run_charts, runs
+from metafleet.orchestrator.dashboard.pages import compare, episodes, run, run_charts, runs
 from metafleet.orchestrator.dashboard.rendering import FOLDER
 from metafleet.orchestrator.dashboard.serving import Address, DashboardServer, served_by
 from metafleet.orchestrator.dashboard.site import Site, site_of
+from metafleet.orchestrator.redraw.drawer import Drawer
 
 NAVIGATION: Final = (("Runs", "/"),)
 """Label and address of each page in the navigation."""
@@ -100,18 +101,21 @@ def _make_server(
 
 def make_app(site: Site, hosts: HostNames) -> Starlette:
     """Return the application of a site, which answers to some host names."""
+    drawer = Drawer(site.settings)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         site.fleet.start()
         site.hub.start()
         yield
+        drawer.close()
         site.hub.close()
         site.fleet.close()
 
     routes: list[BaseRoute] = [
         *runs.ROUTES,
         *run_charts.ROUTES,
+        *episodes.ROUTES,
         *run.ROUTES,
         *compare.ROUTES,
         *actions.ROUTES,
@@ -128,7 +132,7 @@ def make_app(site: Site, hosts: HostNames) -> Starlette:
         exception_handlers={MetafleetError: _failed, HTTPException: _not_served},
         lifespan=lifespan,
     )
-    app.state.site = site
+    app.state.site, app.state.drawer = site, drawer
     return app
 
 
