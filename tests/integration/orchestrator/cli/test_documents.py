@@ -27,7 +27,7 @@ TUTORIALS = [f"tutorials/{name}.md" for name in ("first-run", "first-data", "fir
 GUIDES = [
     *("own-folders", "using-models", "scripts", "learners", "modules", "own-data", "own-kinds"),
     *("uncertainty", "serving", "several-labels", "without-a-run", "encoders", "finding-runs"),
-    *("names", "comparing-runs", "runs-from-python", "sweeping", "tensorboard"),
+    *("names", "comparing-runs", "runs-from-python", "sweeping", "tensorboard", "reports"),
     *("pruning", "reproducing", "logs", "dashboard", "monitoring", "mlflow", "suggesting"),
 ]
 READINGS = {
