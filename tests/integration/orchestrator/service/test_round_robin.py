@@ -23,7 +23,7 @@ NARROW = config(
 def done(fleet: Fleet) -> list[str]:
     """Whose jobs the worker did, in order."""
     text = fleet.workers[0].log.read_text()
-    return re.findall(r"run=(\w+) train step=\d+ shard=\S+ attempt=\d+ ok", text)
+    return re.findall(r": ok after \S+ s \[run=(\w+) stream=train ", text)
 
 
 def test_shards_of_a_narrow_run_do_not_wait_behind_all_those_of_a_wide_one(fleet: Fleet) -> None:
