@@ -13,6 +13,8 @@ from PIL import Image
 
 from metafleet.contracts.settings import Settings
 from metafleet.data.decoding.shown import Shown
+from metafleet.data.registry import open_data
+from metafleet.data.stored_items import ONLY_FEATURES
 from metafleet.db.engine import Database
 from metafleet.db.records import EpisodeResultsRecord, RunRecord
 from metafleet.db.repositories import EpisodeResultsRepository
@@ -25,7 +27,7 @@ from metafleet.orchestrator.redraw.evaluated import find_evaluated, worst_first
 from metafleet.orchestrator.redraw.redraw import Redraw
 from metafleet.orchestrator.runs.evaluate_run import evaluate_run
 from metafleet.splits import META_TEST, META_VAL
-from tests import runs
+from tests import encoded, runs
 from tests.folders import OTHER_SEED
 from tests.menagerie import make_classes
 
@@ -207,6 +209,25 @@ def test_the_worst_episodes_are_first(things: _Things) -> None:
     assert ordered == sorted(ordered)
 
 
+def test_features_show_the_texts_that_they_are_of_if_these_are_prepared(
+    home: Path, tmp_path: Path
+) -> None:
+    settings = Settings.load()
+    folder = encoded.write_texts(tmp_path / "texts")
+    run = runs.new_run(settings, encoded.experiment(folder, n_steps=2))
+    runs.execute(settings, run, in_process=True)
+    run = runs.read_run(settings, run)
+    item = _first(settings, run, has_classes=True).query[0]
+    assert item.notes == {"text": ONLY_FEATURES} and not item.shown
+    plain = {k: v for k, v in encoded.options(folder).items() if k != "text"}
+    open_data(plain, settings.data_dir).prepare()
+    episode = _first(settings, run, has_classes=True)
+    for item in (*episode.support, *episode.query):
+        shown = item.shown["text"]
+        assert shown is not None and episode.is_as_recorded
+        assert shown.text.startswith(episode.classes[item.targets[0]])
+
+
 def test_regression_shows_points_and_predictions(home: Path) -> None:
     settings = Settings.load()
     run = runs.new_run(settings, runs.config())
@@ -218,7 +239,7 @@ def test_regression_shows_points_and_predictions(home: Path) -> None:
     assert sum(errors) / len(errors) == pytest.approx(episode.loss, rel=1e-5)
 
 
-def _first(settings: Settings, run: RunRecord) -> DrawnEpisode:
+def _first(settings: Settings, run: RunRecord, *, has_classes: bool = False) -> DrawnEpisode:
     with (
         Database.open(settings.database_url) as database,
         database.session(read_only=True) as session,
@@ -226,7 +247,7 @@ def _first(settings: Settings, run: RunRecord) -> DrawnEpisode:
         record = find_evaluated(session, run)
     assert record is not None
     redraw = Redraw.open(settings, run, record, print)
-    assert count_confusion(redraw) is None
+    assert (count_confusion(redraw) is not None) == has_classes
     return redraw.draw(0)
 
 
