@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from metafleet.contracts.connections import connect
+from metafleet.contracts.presence import list_workers
 from metafleet.contracts.settings import Settings
 from metafleet.data.prepared.prepared import PreparedData
 from metafleet.data.registry import open_data
@@ -186,7 +187,13 @@ def test_processes_of_one_worker_that_refuse_do_not_speak_for_another_worker(
         1, environment={"METAFLEET_ALLOWED_PACKAGES": "lengths_of_texts", "PYTHONPATH": path}
     )
     encode = FeatureFleet(fleet.settings, lambda text: None).encode
-    wait_until(lambda: bare.log.read_text().count("child process") == 3, "all processes", 60.0)
+    with connect(str(fleet.settings.broker_url)) as client:
+
+        def has_ready_child() -> bool:  # only then it counts as idle
+            found = {worker.name: worker for worker in list_workers(client)}
+            return found[f"{bare.name}@test"].idle_s > 0
+
+        wait_until(has_ready_child, "a child that can take jobs", 60.0)
 
     with encoding_elsewhere(encode):
         data = open_data(asked, fleet.settings.data_dir, allowed_packages=["lengths_of_texts"])
