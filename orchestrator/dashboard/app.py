@@ -19,6 +19,7 @@ from metafleet.db.engine import Database
 from metafleet.errors import (
     ConfigError,
     DatabaseUnavailableError,
+    DataMissingError,
     MetafleetError,
     RunNotFoundError,
 )
@@ -27,18 +28,19 @@ from metafleet.orchestrator.dashboard.access import Access
 from metafleet.orchestrator.dashboard.fleet import FleetWatch
 from metafleet.orchestrator.dashboard.guard import Guard, HostNames, is_local_host
 from metafleet.orchestrator.dashboard.hub import Hub
-from metafleet.orchestrator.dashboard.pages import compare, episodes, run, run_charts, runs
+from metafleet.orchestrator.dashboard.pages import compare, data, episodes, run, run_charts, runs
 from metafleet.orchestrator.dashboard.rendering import FOLDER
 from metafleet.orchestrator.dashboard.serving import Address, DashboardServer, served_by
 from metafleet.orchestrator.dashboard.site import Site, site_of
 from metafleet.orchestrator.redraw.drawer import Drawer
 
-NAVIGATION: Final = (("Runs", "/"),)
+NAVIGATION: Final = (("Runs", "/"), ("Data", "/data"))
 """Label and address of each page in the navigation."""
 
 _LEAST_COMPRESSED_BYTES: Final = 1024
 _STATUS: Final[tuple[tuple[type[MetafleetError], int], ...]] = (
     (RunNotFoundError, 404),
+    (DataMissingError, 404),
     (ConfigError, 400),
     (DatabaseUnavailableError, 503),
     (MetafleetError, 500),
@@ -118,6 +120,7 @@ def make_app(site: Site, hosts: HostNames) -> Starlette:
         *episodes.ROUTES,
         *run.ROUTES,
         *compare.ROUTES,
+        *data.ROUTES,
         *actions.ROUTES,
         *sign_in.ROUTES,
         Route("/events", _events),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from sqlalchemy import Connection
@@ -15,6 +15,7 @@ from metafleet.orchestrator.dashboard.access import COOKIE, Access
 from metafleet.orchestrator.dashboard.fleet import FleetWatch
 from metafleet.orchestrator.dashboard.hub import Hub
 from metafleet.orchestrator.dashboard.rendering import make_templates
+from metafleet.orchestrator.dashboard.sheets import Sheets
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Site:
         fleet: the workers that are alive.
         hub: tells browsers what has changed.
         navigation: label and address of each page in the navigation.
+        sheets: draws contact sheets.
     """
 
     database: Database
@@ -36,6 +38,7 @@ class Site:
     fleet: FleetWatch
     hub: Hub
     navigation: tuple[tuple[str, str], ...]
+    sheets: Sheets = field(default_factory=Sheets)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

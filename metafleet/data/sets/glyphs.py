@@ -22,7 +22,7 @@ from metafleet.data.base import ItemDataSet
 from metafleet.data.decoding.ink import encode_ink, ink_options, ink_recipe
 from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.prepared import Array, ClassInfo, PreparedData, folder_of
-from metafleet.data.prepared.preparing import Content, find_or_decode
+from metafleet.data.prepared.preparing import Content, find_or_decode, find_sound
 from metafleet.data.sets import glyph_classes
 from metafleet.data.sets.glyph_faces import FACES, SIDE, Face, font_folder
 from metafleet.data.strokes import N_POINTS
@@ -83,6 +83,13 @@ class Glyphs(ItemDataSet):
         """Draw everything, unless it is prepared already."""
         folder = self._folder(options, data_dir)
         return find_or_decode(folder, lambda scratch: _draw_all(options, scratch, progress))
+
+    def find_prepared(self, options: GlyphsOptions, data_dir: Path) -> PreparedData | None:
+        """Return the glyphs that were drawn before with the installed fonts and packages."""
+        try:
+            return find_sound(self._folder(options, data_dir))
+        except DataMissingError:
+            return None
 
     def open_classes(self, options: GlyphsOptions, data_dir: Path) -> ClassData:
         """Open the glyphs; draw them first if necessary."""
