@@ -4,10 +4,12 @@ import tempfile
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from metafleet.data.prepared.class_data import ClassData
 from metafleet.errors import DataError
+
+if TYPE_CHECKING:
+    from metafleet.data.prepared.class_data import ClassData
 
 _MOST_KEPT: Final = 32
 _LONGEST_WAIT_S: Final = 30.0
@@ -20,7 +22,7 @@ class Sheets:
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._drawing = threading.Lock()
 
-    def get(self, data: ClassData) -> bytes:
+    def get(self, data: "ClassData") -> bytes:
         """Return the PNG of a contact sheet.
 
         Raises:
@@ -46,6 +48,6 @@ class Sheets:
             self._drawing.release()
 
 
-def key_of_sheet(data: ClassData) -> str:
+def key_of_sheet(data: "ClassData") -> str:
     """Return a text that changes with the data and their splits."""
     return f"{data.prepared.path.name}-{data.digest()[:16]}"

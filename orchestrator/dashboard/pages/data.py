@@ -1,7 +1,11 @@
-"""The pages of data sets: what is on this machine, and one data set with its classes and sheet."""
+"""The pages of data sets: what is on this machine, and one data set with its classes and sheet.
+
+``data_sets`` imports torch, so the first of these pages imports it, and not the server's start.
+"""
+# ruff: noqa: PLC0415
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -10,13 +14,13 @@ from starlette.routing import Route
 
 from metafleet.db.repositories.descriptions import DescriptionRepository
 from metafleet.describing.description import VERSION, Description
-from metafleet.describing.figures import KIND
 from metafleet.errors import DataMissingError
-from metafleet.orchestrator.dashboard.data_sets import FoundSet, find_sets, get_set
-from metafleet.orchestrator.dashboard.sheets import key_of_sheet
 from metafleet.orchestrator.dashboard.site import site_of
 from metafleet.orchestrator.dashboard.view_state import whole
 from metafleet.splits import META_TEST, META_TRAIN, META_VAL
+
+if TYPE_CHECKING:
+    from metafleet.orchestrator.dashboard.data_sets import FoundSet
 
 CLASSES_ON_PAGE: Final = 100
 _SPLITS: Final = (META_TRAIN, META_VAL, META_TEST)
@@ -24,6 +28,8 @@ _SPLITS: Final = (META_TRAIN, META_VAL, META_TEST)
 
 def show_sets(request: Request) -> Response:
     """List the data sets."""
+    from metafleet.orchestrator.dashboard.data_sets import find_sets
+
     site = site_of(request)
     found = find_sets(site.settings.data_dir)
     summaries = {one.name: one.summarise() for one in found}
@@ -32,6 +38,10 @@ def show_sets(request: Request) -> Response:
 
 def show_set(request: Request) -> Response:
     """Show one data set."""
+    from metafleet.describing.figures import KIND
+    from metafleet.orchestrator.dashboard.data_sets import get_set
+    from metafleet.orchestrator.dashboard.sheets import key_of_sheet
+
     site = site_of(request)
     found = get_set(site.settings.data_dir, request.path_params["name"])
     data, summary = found.data, found.summarise()
@@ -78,6 +88,8 @@ def show_set(request: Request) -> Response:
 
 def show_sheet(request: Request) -> Response:
     """Return the contact sheet of a data set as PNG."""
+    from metafleet.orchestrator.dashboard.data_sets import get_set
+
     site = site_of(request)
     found = get_set(site.settings.data_dir, request.path_params["name"])
     if found.data is None:
@@ -89,7 +101,7 @@ def show_sheet(request: Request) -> Response:
     )
 
 
-def _descriptions(session: Connection, found: FoundSet) -> Sequence[Description]:
+def _descriptions(session: Connection, found: "FoundSet") -> Sequence[Description]:
     """Return the descriptions of these data; of data without a digest, those of the name."""
     records = DescriptionRepository(session).list(version=VERSION)
     digest = found.data.digest() if found.data else None
