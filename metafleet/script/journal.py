@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -33,6 +34,7 @@ class Feed:
     def __init__(self, journal: "Journal") -> None:
         self._journal = journal
         self.waiting: deque[Row] = deque()
+        self._guard = Lock()
 
     def run(self) -> TrackedRun:
         """Return the run as it is now."""
@@ -42,7 +44,14 @@ class Feed:
         """Forget the rows that ``mark`` has, and return the next ones."""
         while self.waiting and mark.has(self.waiting[0]):
             self.waiting.popleft()
-        return [row for row in islice(self.waiting, _ROWS_AT_ONCE) if not mark.has(row)]
+        with self._guard:  # iterating fails when a row is added
+            rows = list(islice(self.waiting, _ROWS_AT_ONCE))
+        return [row for row in rows if not mark.has(row)]
+
+    def add(self, row: Row) -> None:
+        """Add a row, from any thread."""
+        with self._guard:
+            self.waiting.append(row)
 
 
 class Journal:
@@ -95,7 +104,7 @@ class Journal:
     def _add(self, table: Any, step: int, values: Mapping[str, Any]) -> None:
         row = Row(table=table, step=step, values={"step": step, **values}, at=datetime.now(UTC))
         for feed in self._feeds:
-            feed.waiting.append(row)
+            feed.add(row)
 
 
 @contextmanager

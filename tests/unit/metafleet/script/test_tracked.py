@@ -2,7 +2,9 @@
 
 import json
 import logging
+import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from torch import nn
 
 from metafleet import MetaLearner
 from metafleet.errors import ConfigError
+from metafleet.script.journal import Journal
+from metafleet.script.outer_step import OuterStep
 from metafleet.tracking.records import Mark, Row, TrackedRun
 
 
@@ -111,6 +115,35 @@ def test_a_tracker_that_fails_does_not_stop_the_training(caplog: pytest.LogCaptu
     assert meta.step == 1 and broken.is_closed
     (record,) = caplog.records
     assert "gets no more of this run (no room); the training goes on" in record.getMessage()
+
+
+def test_rows_can_be_read_while_others_are_added() -> None:
+    begun = TrackedRun(
+        uid="u",
+        name="n",
+        experiment="n",
+        seed=0,
+        config={},
+        status="running",
+        started_at=datetime.now(UTC),
+    )
+    journal = Journal(begun)
+    feed = journal.feed()
+
+    def add() -> None:
+        for step in range(1, 20_001):
+            journal.add_step(OuterStep(step, 0.0, None, 0.0, ()), 0.1)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    mark, received = Mark(), list[int]()
+    while thread.is_alive() or feed.waiting:
+        rows = feed.rows(mark)
+        mark = mark.plus(rows)
+        received += [row.step for row in rows]
+    thread.join()
+
+    assert received == list(range(1, 20_001))
 
 
 @pytest.mark.parametrize(
