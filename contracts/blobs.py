@@ -14,7 +14,6 @@ from metafleet.contracts.bulk_read import read_values
 from metafleet.contracts.connections import Client, connect, redis_errors
 from metafleet.contracts.keys import KEY_PREFIX
 from metafleet.contracts.object_store import ObjectBlobStore
-from metafleet.contracts.settings import redact_url
 from metafleet.errors import (
     BlobMissingError,
     BlobStoreFullError,
@@ -22,6 +21,7 @@ from metafleet.errors import (
     ConfigError,
 )
 from metafleet.files import PART, drafting
+from metafleet.passwords import redact_url
 
 OBJECT_SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "oci", "hdfs", "memory")
 """URL schemes that go through fsspec. "memory" is private to one process, for tests."""

@@ -8,8 +8,9 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from metafleet.contracts.refusals import ADD_PASSWORD, refusal
-from metafleet.contracts.settings import Settings, redact_url
+from metafleet.contracts.settings import Settings
 from metafleet.errors import BrokerUnavailableError, ConfigError
+from metafleet.passwords import redact_url
 
 SOCKET_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0

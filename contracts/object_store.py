@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from metafleet.contracts.settings import redact_url
 from metafleet.errors import BlobMissingError, BrokerUnavailableError, ConfigError
+from metafleet.passwords import redact_url
 
 _SWEEP_EVERY_S = 600.0
 _OLDEST_S = 24 * 3600.0

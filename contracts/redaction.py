@@ -6,13 +6,11 @@ from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from metafleet.contracts.settings import Settings, secret_variables
+from metafleet.passwords import redact_urls
 
 _HIDDEN: Final = "***"
 _SHORTEST: Final = 4
 """Shorter secrets are not searched for: they occur in ordinary words. URLs hide them anyway."""
-
-_IN_URL: Final = re.compile(r"(://[^\s:/?#@\"']*):[^\s@\"']*@")
-_IN_QUERY: Final = re.compile(r"([?&]password=)[^&\s\"']*", re.IGNORECASE)
 
 
 class Redactor:
@@ -38,7 +36,7 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         """Return ``text`` without secrets."""
-        text = _IN_QUERY.sub(rf"\1{_HIDDEN}", _IN_URL.sub(rf"\1:{_HIDDEN}@", text))
+        text = redact_urls(text)
         return self._known.sub(_HIDDEN, text) if self._known is not None else text
 
 

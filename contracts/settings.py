@@ -16,6 +16,7 @@ from typing import Final
 
 from metafleet.contracts.private_files import private_files
 from metafleet.errors import ConfigError
+from metafleet.passwords import redact_url
 from metafleet.tracking.targets import absolute_target
 
 _IN_STACK_FILE = ("broker_url", "blobs_url", "signing_key")
@@ -314,10 +315,3 @@ def _read_stack_file(path: Path) -> dict[str, str]:
             found = type(value).__name__  # not the value: it may be a secret
             raise ConfigError(f"the stack file {path} has {found} {name}, not a text; delete it")
     return known
-
-
-def redact_url(url: str) -> str:
-    """Hide the password of a URL in messages and logs. Accepts any text, even a broken URL."""
-    # not urlsplit: with an unescaped "/" or "#", the password would be part of the path
-    hidden = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", url, count=1)
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", hidden, flags=re.IGNORECASE)

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
-from metafleet.contracts.settings import redact_url
 from metafleet.errors import DatabaseError
+from metafleet.passwords import redact_url
 
 EXPECTED_URL = "expected sqlite:///PATH or postgresql://USER:PASSWORD@HOST:5432/NAME"
 READ_ONLY = "metafleet_read_only"

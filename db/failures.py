@@ -8,8 +8,8 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from metafleet.contracts.settings import redact_url
 from metafleet.errors import DatabaseError, DatabaseUnavailableError
+from metafleet.passwords import redact_url
 
 # (pattern of the driver's message, remedy, whether it may be temporary); the first match counts
 _REMEDIES = (

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from metafleet.errors import DatabaseUnavailableError
+from metafleet.passwords import redact_urls
 from metafleet.tracking.follower import Follower
 from metafleet.tracking.sink import Source
 from metafleet.tracking.targets import open_sink, shown_target
@@ -94,6 +95,6 @@ class _SinkThread(threading.Thread):
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of a library's error in one line of limited length."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """Return the text of a library's error in one line of limited length, without passwords."""
+    text = " ".join(redact_urls(str(error)).split()) or type(error).__name__
     return text if len(text) <= _LONGEST_ERROR else f"{text[: _LONGEST_ERROR - 4]} ..."

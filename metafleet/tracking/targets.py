@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from metafleet.errors import ConfigError
+from metafleet.passwords import redact_url
 from metafleet.tracking.files import FileSink
 from metafleet.tracking.mlflow import MlflowSink
 from metafleet.tracking.sink import Sink
@@ -74,7 +75,7 @@ def _unknown(found: str) -> ConfigError:
 def shown_target(target: Any) -> str:
     """Return a target for messages, without the password of its URL."""
     text = target if isinstance(target, str) else f"the given {type(target).__name__}"
-    return re.sub(r"(://[^:/?#@]*):[^@]*@", r"\1:***@", text)[:200]
+    return redact_url(text)[:200]
 
 
 def absolute_target(target: str) -> str:

@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 import click
 
-from metafleet.contracts.settings import redact_url
 from metafleet.db.schema import SchemaStatus, status, upgrade
 from metafleet.orchestrator.cli.context import echo_json, load_settings
+from metafleet.passwords import redact_url
 
 
 @click.group("db")

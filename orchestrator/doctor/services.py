@@ -8,13 +8,14 @@ from typing import Any, cast
 
 from metafleet.contracts.connections import Client, connect, redis_errors
 from metafleet.contracts.presence import WorkerInfo, list_workers
-from metafleet.contracts.settings import Settings, redact_url
+from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.db.repositories import RunQueue, ServerRepository
 from metafleet.db.schema import status
 from metafleet.orchestrator.doctor.finding import Finding, fail, ok, run_check, warn
 from metafleet.orchestrator.embedded.server_binary import MIN_VERSION
 from metafleet.orchestrator.engine.incompatible_workers import find_mismatch
+from metafleet.passwords import redact_url
 
 _TIMEOUT_S = 3.0
 _START_ONE = "start one with `metafleet up`, or `metafleet worker` on any machine"

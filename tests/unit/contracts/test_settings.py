@@ -14,9 +14,9 @@ from metafleet.contracts.settings import (
     child_environment,
     make_folder,
     orchestrator_environment,
-    redact_url,
 )
 from metafleet.errors import ConfigError
+from metafleet.passwords import redact_url
 
 SECRETS = {
     "METAFLEET_BROKER_URL": "redis://:broker-secret@host:6379/0",

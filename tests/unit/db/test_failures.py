@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from metafleet.contracts.settings import redact_url
 from metafleet.db.engine import Database, status, upgrade
 from metafleet.errors import DatabaseError, DatabaseUnavailableError
+from metafleet.passwords import redact_url
 from tests.databases import add_run
 
 
