@@ -44,12 +44,14 @@ class EvaluationRepository(RunRows[EvaluationRecord]):
         query = query.where(columns.label == TRAINED, columns.split == split)
         if len(run_ids) <= _MOST_IDS:
             query = query.where(columns.run_id.in_(run_ids))
-        found: dict[int, tuple[EvaluationRecord, ...]] = {}
+        wanted = frozenset(run_ids)
+        found: dict[int, list[EvaluationRecord]] = {}
         for row in self._session.execute(query):
             values = dict(row._mapping)
             run_id = values.pop("run_id")
-            found[run_id] = (*found.get(run_id, ()), EvaluationRecord(**values))
-        return found
+            if run_id in wanted:
+                found.setdefault(run_id, []).append(EvaluationRecord(**values))
+        return {run_id: tuple(rows) for run_id, rows in found.items()}
 
     def list_results(self, run_ids: Collection[int]) -> tuple[SplitResults, ...]:
         """Return the best and the last evaluation of each run on each split, by one query.

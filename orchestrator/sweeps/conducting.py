@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord, RunStatus
 from metafleet.db.repositories import RunRepository, SweepRepository
+from metafleet.errors import FencedError, RunNotFoundError
 from metafleet.orchestrator.sweeps.sweep import Sweep
 from metafleet.orchestrator.sweeps.trial import Trial
 
@@ -53,7 +55,8 @@ def leave_to_servers(
 
 
 def _queue(database: Database, run: RunRecord) -> None:
-    with database.session() as session:
+    """Queue a run, unless another process has resumed or deleted it meanwhile."""
+    with suppress(FencedError, RunNotFoundError), database.session() as session:
         runs = RunRepository(session)
         runs.hold(run.id, epoch=run.epoch)
         runs.mark_status(run.id, RunStatus.QUEUED)

@@ -175,6 +175,8 @@ def _prepare(database: Database, settings: Settings, plan: Plan) -> SweepRecord:
     with database.session() as session:
         sweeps = SweepRepository(session)
         found = sweeps.find(plan.name)
+        if found is not None:
+            sweeps.hold(found.id, epoch=found.epoch)  # no other process may add a trial meanwhile
         if found is None:
             found = sweeps.add(plan.name, config=config, plan=plan.to_json())
         elif not any(trial.run_id for trial in sweeps.trials(found.id)):
