@@ -63,7 +63,9 @@ class Search:
             return dict(self.first[number])
         number -= len(self.first)
         if self.sampler == "grid":
-            return next(islice(configurations(self.space), number, None))
+            known = {_text(values) for values in self.first}
+            rest = (v for v in configurations(self.space) if _text(v) not in known)
+            return next(islice(rest, number, None))
         before = number + len(self.first)
         tried = {_text(outcome.values) for n, outcome in earlier.items() if n < before}
         if self.sampler != "random" and number >= _STARTUP_TRIALS:

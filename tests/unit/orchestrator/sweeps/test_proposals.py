@@ -166,3 +166,17 @@ def test_initial_configurations_come_first(sampler: str) -> None:
 
     assert [found[0].values, found[1].values] == [*first, outside]
     assert found[2].values == Search(SPACE, sampler, 0).propose(0, {})
+
+
+def test_a_grid_with_initial_configurations_is_every_combination_once() -> None:
+    space = parse_space(["outer.lr=0.1,0.2,0.3", "learner.inner_steps=1,2"])
+    first = (
+        {"outer.lr": 0.2, "learner.inner_steps": 2},
+        {"learner.inner_steps": 1, "outer.lr": 0.3},
+    )
+    asked = Search(space, "grid", 0, first)
+    found = [asked.propose(number, {}) for number in range(6)]
+
+    every = [Search(space, "grid", 0).propose(number, {}) for number in range(6)]
+    assert found[:2] == [*first]
+    assert found[2:] == [values for values in every if values not in first]
