@@ -1,7 +1,9 @@
 """What is known for a data set: its description, and the evidence of past runs or the portfolio."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from metafleet.contracts.settings import Settings
@@ -9,7 +11,7 @@ from metafleet.data.registry import open_data
 from metafleet.db.engine import Database
 from metafleet.describing.description import Description
 from metafleet.describing.distance import Scale
-from metafleet.errors import MetafleetError
+from metafleet.errors import ConfigError, DataError, MetafleetError
 from metafleet.orchestrator.advice.descriptions import (
     describe_and_store,
     label_of,
@@ -94,8 +96,9 @@ def _past_runs(database: Database, settings: Settings) -> tuple[PastRuns, list[s
         past = read_past_runs(session, stored_descriptions(session))
     if not past.undescribed:
         return past, []
-    for digest, options in list(past.undescribed.items())[:_MOST_DESCRIBED]:
-        if _is_here(settings, options, digest):
+    here = (o for digest, o in past.undescribed.items() if _is_here(settings, o, digest))
+    for options in islice(here, _MOST_DESCRIBED):
+        with suppress(ConfigError, DataError):  # named below
             describe_and_store(database, settings, options)
     with database.session(read_only=True) as session:
         past = read_past_runs(session, stored_descriptions(session))

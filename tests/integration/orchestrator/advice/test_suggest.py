@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 
 from metafleet.contracts.settings import Settings
+from metafleet.data.registry import open_data
 from metafleet.db.engine import Database
 from metafleet.db.records import EvaluationRecord, NewRun, RunStatus
 from metafleet.db.repositories import EvaluationRepository, RunNotes, RunRepository
+from metafleet.describing.description import Description
+from metafleet.errors import DataCorruptError
+from metafleet.orchestrator.advice import knowledge
 from metafleet.orchestrator.advice.descriptions import describe_and_store
 from metafleet.orchestrator.advice.past_runs import read_past_runs
 from tests.advice import description
@@ -124,6 +128,29 @@ def test_runs_of_the_database_are_ranked_and_their_file_can_be_submitted(
     sets = [part for change in changes for part in ("--set", change)]
     status, _, errors = command("submit", str(file), "--in-process", *sets)
     assert status == 0, errors
+
+
+def test_a_damaged_data_set_of_past_runs_does_not_stop_the_others(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.load()
+
+    def describe(*arguments: Any) -> Description:
+        if arguments[2]["name"] == "function_families":
+            raise DataCorruptError("a file is damaged")
+        return describe_and_store(*arguments)
+
+    monkeypatch.setattr(knowledge, "describe_and_store", describe)
+    with Database.open(settings.database_url) as database:
+        digest = open_data({"name": "function_families"}, settings.data_dir).digest()
+        known = describe_and_store(database, settings, {"name": "sinusoid"})
+        for lr in (0.01, 0.1):
+            add_run(database, digest, lr=lr, result=1.0, data="function_families")
+            add_run(database, known.digest, lr=lr, result=lr)
+    status, output, errors = command("suggest", "sinusoid")
+
+    assert status == 0 and "evidence: 2 runs on 1 data set" in output
+    assert "1 data sets of past runs have no description ('function_families')" in errors
 
 
 def test_an_empty_database_uses_the_portfolio(command: Command, pets: Path, tmp_path: Path) -> None:
