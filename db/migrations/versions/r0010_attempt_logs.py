@@ -8,7 +8,7 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-_KEY = ("stream", "step", "epoch", "shard", "attempt", "run_id")
+_KEY = ("run_id", "stream", "step", "epoch", "shard", "attempt")
 
 
 def upgrade() -> None:

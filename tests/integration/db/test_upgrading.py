@@ -10,6 +10,7 @@ from sqlalchemy import Connection, MetaData, Table, inspect, text
 
 from metafleet.db.connection import make_engine, parse_url
 from metafleet.db.engine import Database, upgrade
+from metafleet.db.records import METADATA
 from metafleet.db.repositories import RunRepository
 from metafleet.db.schema import REVISIONS, alembic_config
 from tests.databases import schema_differences
@@ -62,3 +63,13 @@ def test_rows_of_an_earlier_revision_are_kept(empty_url: str, revision: str) -> 
     engine.dispose()
     with Database.open(empty_url) as database, database.session(read_only=True) as session:
         assert RunRepository(session).get(1).name == "old"
+
+
+def test_the_rows_of_a_run_are_found_by_the_primary_key(database_url: str) -> None:
+    Database.open(database_url).close()
+    found = inspect(make_engine(parse_url(database_url)))
+    of_runs = [t.name for t in METADATA.sorted_tables if "run_id" in t.primary_key.columns]
+
+    assert "attempt_logs" in of_runs
+    for name in of_runs:
+        assert found.get_pk_constraint(name)["constrained_columns"][0] == "run_id", name
