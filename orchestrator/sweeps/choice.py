@@ -71,7 +71,7 @@ def judge_best(
     episodes = plan.config.test.episodes
     if not episodes or best.run is None:
         return Choice(best, None, others)
-    found = find_test(database, best)
+    found = find_test(database, best, least=episodes)
     if found is None:
         if others:
             observer.on_notice(
@@ -107,10 +107,14 @@ def _others_tested(trials: Sequence[Trial], best: Trial) -> tuple[int, ...]:
     return tuple(t.number for t in trials if t.is_tested and t.number != best.number)
 
 
-def find_test(database: Database, trial: Trial) -> EvaluationRecord | None:
-    """Return the meta-test of a trial; None if it was not tested."""
+def find_test(database: Database, trial: Trial, *, least: int = 1) -> EvaluationRecord | None:
+    """Return the meta-test of a trial, on ``least`` or more episodes; None if there is none."""
     if trial.run is None:
         return None
     with database.session(read_only=True) as session:
         found = EvaluationRepository(session).list(trial.run.id, split=META_TEST, label=TRAINED)
-    return found[-1] if found else None
+    return max(
+        (one for one in found if one.episodes >= least),
+        key=lambda one: (one.episodes, one.step),
+        default=None,
+    )

@@ -1,7 +1,9 @@
 """Sweeps whose rows other processes change in between."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord, RunStatus, SweepRecord, TrialRecord
 from metafleet.db.repositories import (
+    EvaluationRepository,
     RunRepository,
     ServerRepository,
     SweepQueue,
@@ -16,7 +19,9 @@ from metafleet.db.repositories import (
     evaluations,
 )
 from metafleet.errors import FencedError
+from metafleet.orchestrator.client.silent_observer import SilentObserver
 from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.sweeps import choice
 from metafleet.orchestrator.sweeps.conducting import leave_to_servers
 from metafleet.orchestrator.sweeps.grammar import parse_space
 from metafleet.orchestrator.sweeps.plan import Plan
@@ -24,9 +29,11 @@ from metafleet.orchestrator.sweeps.proposals import Search
 from metafleet.orchestrator.sweeps.sweep import Sweep, open_sweep, queue_sweep
 from metafleet.orchestrator.sweeps.trial import Trial
 from metafleet.orchestrator.sweeps.trials import trials_of
+from metafleet.splits import META_TEST
 from tests.databases import add_run
 from tests.integration.orchestrator.cli.terminal import TINY
-from tests.integration.orchestrator.tracking.rows import record_evaluation
+from tests.integration.orchestrator.recording.rows import evaluation
+from tests.integration.orchestrator.tracking.rows import mark, record_evaluation
 
 
 @pytest.fixture
@@ -110,3 +117,28 @@ def test_pruned_trials_of_a_large_sweep_are_read(
             SweepRepository(session).note_pruned(run.id, step=3)
 
     assert [list(trial.by_step) for trial in sweep.trials()] == [[3], [3]]
+
+
+def test_a_shorter_test_by_hand_is_not_that_of_the_sweep(
+    database: Database, plan: Plan, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = open_sweep(database, settings, plan)
+    run = add_trial(database, sweep.record)
+    record_evaluation(database, run, 3)
+    mark(database, run, RunStatus.FINISHED)
+    by_hand = replace(evaluation(3), split=META_TEST, episodes=plan.config.test.episodes - 1)
+    with database.session() as session:
+        EvaluationRepository(session).upsert_many(run.id, [by_hand])
+
+    def evaluate(*_: Any, episodes: int, **__: Any) -> None:
+        with database.session() as session:
+            found = replace(by_hand, episodes=episodes)
+            EvaluationRepository(session).upsert_many(run.id, [found])
+
+    monkeypatch.setattr(choice, "evaluate_run", evaluate)
+    observer = SilentObserver()
+    found = choice.judge_best(
+        database, settings, plan, sweep.trials(), in_process=True, observer=observer
+    )
+
+    assert found.test is not None and found.test.episodes == plan.config.test.episodes
