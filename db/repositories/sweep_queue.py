@@ -59,9 +59,13 @@ class SweepQueue:
         )
         return SweepRepository(self._session).get(sweep_id)
 
-    def give_back(self, sweep_id: int, *, owner: str, error: str | None = None) -> bool:
-        """Put a sweep back into the queue. Return False if ``owner`` no longer has it."""
-        held = self._held(sweep_id, owner)
+    def give_back(self, sweep_id: int, *, owner: str, epoch: int, error: str | None = None) -> bool:
+        """Put a sweep back into the queue.
+
+        Return False if ``owner`` no longer has the sweep under ``epoch``: another server, or the
+        same server under a later epoch, may have taken it since.
+        """
+        held = self._held(sweep_id, owner, epoch)
         return self._update(held, status=RunStatus.QUEUED, owner=None, error=error)
 
     def give_others_back(self, *, owner: str, at_work: Collection[int] = ()) -> None:
@@ -70,23 +74,24 @@ class SweepQueue:
         is_idle = and_(is_its, SWEEPS.c.detached, SWEEPS.c.id.not_in(at_work))
         self._update(is_idle, status=RunStatus.QUEUED, owner=None)
 
-    def fail(self, sweep_id: int, *, owner: str, error: str) -> bool:
-        """Mark a sweep as failed. Return False if ``owner`` no longer has it."""
+    def fail(self, sweep_id: int, *, owner: str, epoch: int, error: str) -> bool:
+        """Mark a sweep as failed. Return False if ``owner`` no longer has it under ``epoch``."""
         end = {"status": RunStatus.FAILED, "owner": None, "finished_at": utc_now()}
-        return self._update(self._held(sweep_id, owner), error=error, **end)
+        return self._update(self._held(sweep_id, owner, epoch), error=error, **end)
 
-    def note_death(self, sweep_id: int, *, owner: str, reason: str) -> SweepRecord:
+    def note_death(self, sweep_id: int, *, owner: str, epoch: int, reason: str) -> SweepRecord:
         """Requeue a sweep whose process died without reporting an error; return the sweep.
 
         After too many deaths, mark the sweep as failed instead. If ``owner`` no longer has the
-        sweep, nothing changes.
+        sweep under ``epoch``, nothing changes.
         """
-        query = select(SWEEPS.c.id).where(self._held(sweep_id, owner)).with_for_update()
+        held = self._held(sweep_id, owner, epoch)
+        query = select(SWEEPS.c.id).where(held).with_for_update()
         sweeps = SweepRepository(self._session)
         if self._session.scalar(query) is not None and self._count_death(
             sweeps.get(sweep_id), reason
         ):
-            self.give_back(sweep_id, owner=owner, error=reason)
+            self.give_back(sweep_id, owner=owner, epoch=epoch, error=reason)
         return sweeps.get(sweep_id)
 
     def _count_death(self, sweep: SweepRecord, reason: str) -> bool:
@@ -112,9 +117,10 @@ class SweepQueue:
         running = SWEEPS.c.status == RunStatus.RUNNING
         return or_(queued, and_(running, SWEEPS.c.detached, ~is_alive))
 
-    def _held(self, sweep_id: int, owner: str) -> ColumnElement[bool]:
+    def _held(self, sweep_id: int, owner: str, epoch: int) -> ColumnElement[bool]:
         running = SWEEPS.c.status == RunStatus.RUNNING
-        return and_(SWEEPS.c.id == sweep_id, SWEEPS.c.owner == owner, running)
+        is_its = and_(SWEEPS.c.owner == owner, SWEEPS.c.epoch == epoch)
+        return and_(SWEEPS.c.id == sweep_id, is_its, running)
 
     def _update(self, condition: ColumnElement[bool], **values: Any) -> bool:
         statement = update(SWEEPS).where(condition).values(values).returning(SWEEPS.c.id)

@@ -40,10 +40,10 @@ def control_sweep(
         order: the sweep's id, and the owner and epoch under which the server took it.
         is_stopping: returns whether the server wants the sweep back.
     """
-    sweep_id, owner = int(order["sweep_id"]), str(order["owner"])
+    sweep_id, owner, epoch = int(order["sweep_id"]), str(order["owner"]), int(order["epoch"])
     with database.session(read_only=True) as session:
         record = SweepRepository(session).get(sweep_id)
-    if record.epoch != int(order["epoch"]):
+    if record.epoch != epoch:
         log.info("sweep=%d was taken over", sweep_id)
         return
 
@@ -58,11 +58,13 @@ def control_sweep(
         log.info("sweep=%d %s", sweep_id, error)
     except (KeyboardInterrupt, BrokerUnavailableError) as error:
         with database.session() as session:
-            SweepQueue(session).give_back(sweep_id, owner=owner, error=str(error) or None)
+            SweepQueue(session).give_back(
+                sweep_id, owner=owner, epoch=epoch, error=str(error) or None
+            )
     except MetafleetError as error:
         log.error("sweep=%d %s", sweep_id, error)
         with database.session() as session:
-            SweepQueue(session).fail(sweep_id, owner=owner, error=str(error))
+            SweepQueue(session).fail(sweep_id, owner=owner, epoch=epoch, error=str(error))
 
 
 def _control(
@@ -71,19 +73,19 @@ def _control(
     while True:
         try:
             leave_to_servers(database, sweep, show=_log_ended, pause=pause)
-            break
+            judge_best(
+                database,
+                settings,
+                sweep.plan,
+                sweep.trials(),
+                in_process=False,
+                observer=LineObserver(),
+            )
+            sweep.mark(RunStatus.FINISHED)
+            return
         except DatabaseUnavailableError as error:  # another server may take over
             log.warning("sweep=%d waits: %s", sweep.record.id, error)
             pause(_AWAY_S)
-    judge_best(
-        database,
-        settings,
-        sweep.plan,
-        sweep.trials(),
-        in_process=False,
-        observer=LineObserver(),
-    )
-    sweep.end(RunStatus.FINISHED)
 
 
 def _log_ended(trial: Trial) -> None:

@@ -94,7 +94,9 @@ class SweepDesk:
             process = RunProcess(settings)
         except OSError as error:
             with self._database.session() as session:
-                SweepQueue(session).give_back(taken.id, owner=self._owner, error=str(error))
+                SweepQueue(session).give_back(
+                    taken.id, owner=self._owner, epoch=taken.epoch, error=str(error)
+                )
             self._report(f"sweep {taken.name}: its process cannot be started: {error}", None)
             return
         self._at_work.append((taken, process))
@@ -108,9 +110,14 @@ class SweepDesk:
         """Read the result of a sweep; if its process recorded none, queue the sweep again."""
         with self._database.session() as session:
             now = SweepRepository(session).get(sweep.id)
-            if now.owner == self._owner and now.status is RunStatus.RUNNING:
-                reason = f"its process ended with {how}"
-                now = SweepQueue(session).note_death(sweep.id, owner=self._owner, reason=reason)
+            is_same = now.owner == self._owner and now.epoch == sweep.epoch
+            if is_same and now.status is RunStatus.RUNNING:
+                now = SweepQueue(session).note_death(
+                    sweep.id,
+                    owner=self._owner,
+                    epoch=sweep.epoch,
+                    reason=f"its process ended with {how}",
+                )
         why = f": {now.error}" if now.error else ""
         where = f" by {now.owner}" if now.owner else ""
         self._report(f"sweep {now.name} is {now.status}{where}{why}", None)

@@ -91,7 +91,16 @@ class Sweep:
 
     def end(self, status: RunStatus, error: str | None = None) -> None:
         """Record that this process no longer controls the sweep, if the database can be written."""
-        with suppress(MetafleetError), self._database.session() as session:
+        with suppress(MetafleetError):
+            self.mark(status, error)
+
+    def mark(self, status: RunStatus, error: str | None = None) -> None:
+        """Set the status of the sweep.
+
+        Raises:
+            FencedError: another process controls the sweep, or the sweep was cancelled.
+        """
+        with self._database.session() as session:
             sweeps = SweepRepository(session)
             sweeps.hold(self.record.id, epoch=self.record.epoch)
             sweeps.mark_status(self.record.id, status, error=error)

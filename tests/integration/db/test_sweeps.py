@@ -113,21 +113,41 @@ def test_a_sweep_of_a_dead_server_is_taken_over_and_given_back(database: Databas
     assert heir is not None and (heir.owner, heir.deaths) == ("b", 1)
     with database.session() as session:
         queue = SweepQueue(session)
-        assert not queue.give_back(sweep.id, owner="a") and not queue.fail(
-            sweep.id, owner="a", error="x"
-        )
+        assert not queue.give_back(sweep.id, owner="a", epoch=taken.epoch)
+        assert not queue.fail(sweep.id, owner="a", epoch=taken.epoch, error="x")
         queue.give_others_back(owner="b", at_work=[sweep.id])
         assert SweepRepository(session).get("s").status is RunStatus.RUNNING
         queue.give_others_back(owner="b")
     assert (read(database).status, read(database).owner) == (RunStatus.QUEUED, None)
 
 
+def test_a_late_process_cannot_end_a_sweep_that_its_server_has_taken_again(
+    database: Database,
+) -> None:
+    sweep = add(database)
+    late = take(database, "a")
+    assert late is not None
+    with database.session() as session:
+        assert SweepQueue(session).give_back(sweep.id, owner="a", epoch=late.epoch)
+    again = take(database, "a")
+    assert again is not None and again.epoch == late.epoch + 1
+    with database.session() as session:
+        queue = SweepQueue(session)
+        assert not queue.give_back(sweep.id, owner="a", epoch=late.epoch)
+        assert not queue.fail(sweep.id, owner="a", epoch=late.epoch, error="x")
+        assert queue.note_death(sweep.id, owner="a", epoch=late.epoch, reason="x") == again
+        assert queue.fail(sweep.id, owner="a", epoch=again.epoch, error="x")
+
+
 def test_a_sweep_whose_process_keeps_dying_fails(database: Database) -> None:
     sweep = add(database)
     for death in range(1, MAX_DEATHS + 2):
-        assert take(database, "a") is not None
+        taken = take(database, "a")
+        assert taken is not None
         with database.session() as session:
-            after = SweepQueue(session).note_death(sweep.id, owner="a", reason="SIGKILL")
+            after = SweepQueue(session).note_death(
+                sweep.id, owner="a", epoch=taken.epoch, reason="SIGKILL"
+            )
         assert after.deaths == death
     assert after.status is RunStatus.FAILED and "the last time: SIGKILL" in str(after.error)
     assert take(database, "a") is None
