@@ -85,6 +85,9 @@ class Settings:
             Without one, the dashboard is read-only and only this machine can reach it.
         dashboard_hosts: METAFLEET_DASHBOARD_HOSTS; further host names under which browsers may
             reach the dashboard, separated by commas, such as the name of a proxy.
+        flower_url: METAFLEET_FLOWER_URL; URL of Flower as browsers reach it,
+            "http://localhost:5555" for example. The dashboard then links to it. The default is
+            none.
         log_format: METAFLEET_LOG; form of log lines: "text" (the default) or "json", with one JSON
             object a line.
         attempt_logs: METAFLEET_ATTEMPT_LOGS; the attempts whose log lines are kept in the database
@@ -117,6 +120,7 @@ class Settings:
     track: tuple[str, ...] = ()
     dashboard_password: str = field(default="", repr=False)
     dashboard_hosts: tuple[str, ...] = ()
+    flower_url: str = ""
     log_format: str = LOG_FORMATS[0]
     attempt_logs: str = ATTEMPT_LOGS[0]
     traces_url: str = ""
@@ -173,9 +177,10 @@ class Settings:
             track=tuple(map(absolute_target, _listed(env.get("METAFLEET_TRACK", "")))),
             dashboard_password=env.get("METAFLEET_DASHBOARD_PASSWORD", ""),
             dashboard_hosts=_listed(env.get("METAFLEET_DASHBOARD_HOSTS", "")),
+            flower_url=_http_url(env, "METAFLEET_FLOWER_URL", "http://localhost:5555"),
             fetch_weights=_choice(env, "METAFLEET_FETCH_WEIGHTS", FETCHING),
             log_format=_choice(env, "METAFLEET_LOG", LOG_FORMATS),
-            traces_url=_http_url(env, "METAFLEET_TRACES"),
+            traces_url=_http_url(env, "METAFLEET_TRACES", "http://host:4318/v1/traces"),
             attempt_logs=_choice(env, "METAFLEET_ATTEMPT_LOGS", ATTEMPT_LOGS),
             received_days=_days(env, "METAFLEET_RECEIVED_DAYS", RECEIVED_DAYS),
             allows_chaos=env.get("METAFLEET_CHAOS") == "1",
@@ -268,11 +273,11 @@ def _folder(env: Mapping[str, str], name: str, default: str | Path) -> Path:
         ) from error
 
 
-def _http_url(env: Mapping[str, str], name: str) -> str:
+def _http_url(env: Mapping[str, str], name: str, example: str) -> str:
     url = env.get(name, "")
     if url and not re.match(r"https?://[^/\s]+", url):
         shown = redact_url(url)
-        raise ConfigError(f"{name}={shown!r}; expected http://host:4318/v1/traces or https://...")
+        raise ConfigError(f"{name}={shown!r}; expected {example} or https://...")
     return url
 
 

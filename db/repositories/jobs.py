@@ -26,6 +26,11 @@ class JobRepository(RunRows[JobRecord]):
             query = query.where(columns.step == step)
         return self._read(query)
 
+    def has_times(self, run_id: int) -> bool:
+        """Return whether it is known of a job of the run when it was sent."""
+        timed = select(1).where(JOBS.c.run_id == run_id, JOBS.c.sent_us.is_not(None))
+        return self._session.scalar(timed.limit(1)) is not None
+
     def count_by_worker(self, run_id: int) -> tuple[WorkerJobs, ...]:
         """Return the totals of jobs with outcome "ok", by worker and device."""
         worker, device = JOBS.c.worker, JOBS.c.device

@@ -15,6 +15,7 @@ from metafleet.orchestrator.client.run import Run
 from metafleet.tracking.targets import KINDS, shown_target
 
 _ROW: Final = "row"
+_TRACE: Final = "trace"
 _TRACKERS: Final = tuple(kind for kind in KINDS if kind not in FILE_FORMATS)
 
 
@@ -37,7 +38,7 @@ _TRACKERS: Final = tuple(kind for kind in KINDS if kind not in FILE_FORMATS)
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice([*FILE_FORMATS, *_TRACKERS, _ROW]),
+    type=click.Choice([*FILE_FORMATS, *_TRACKERS, _ROW, _TRACE]),
     default="csv",
     show_default=True,
 )
@@ -50,7 +51,8 @@ def export(runs: Sequence[str], *, filters: Sequence[str], output: str, file_for
 
     With --format tensorboard, mlflow, wandb or trackio, the command sends what is missing there
     instead of writing these files. With --format row, it writes one small file for each run
-    instead. `metafleet reproduce` repeats a run from this small file.
+    instead. `metafleet reproduce` repeats a run from this small file. With --format trace, it
+    writes the timeline of each run's workers, which Perfetto (ui.perfetto.dev) opens.
 
     \b
     metafleet runs export latest --output results
@@ -81,6 +83,10 @@ def export(runs: Sequence[str], *, filters: Sequence[str], output: str, file_for
             _require_own_files(chosen.values())
             for run in chosen.values():
                 click.echo(str(run.write_row(output)))
+            return
+        if file_format == _TRACE:
+            for run in chosen.values():
+                click.echo(str(run.write_trace(output)))
             return
         for path in export_runs(list(chosen.values()), Path(output), file_format):
             click.echo(str(path))

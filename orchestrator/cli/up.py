@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import click
 
@@ -47,15 +48,18 @@ def up(n_workers: int, flower: bool, dashboard: bool) -> None:
         with EmbeddedStack(settings, order, notify) as stack, ExitStack() as others:
             _introduce(stack, settings)
             if dashboard:
-                click.echo(f"dashboard: {others.enter_context(_dashboard(stack.settings))}")
+                click.echo(f"dashboard: {others.enter_context(_dashboard(stack))}")
             _watch(stack, n_workers)
     finally:
         notify("stopped")
 
 
 @contextmanager
-def _dashboard(settings: Settings) -> Iterator[str]:
+def _dashboard(stack: EmbeddedStack) -> Iterator[str]:
     """Serve the dashboard on its usual port, or on a free one if that is in use."""
+    settings = stack.settings
+    if stack.flower:
+        settings = replace(settings, flower_url=stack.flower[0])
     served = import_dashboard()
     address = served.Address(is_fixed=False)
     with (

@@ -302,6 +302,33 @@ class Run:
             raise ConfigError(f"{path} cannot be written ({error.strerror or error})") from error
         return path
 
+    def write_trace(self, folder: str | Path) -> Path:
+        """Write when each worker computed which shard, for Perfetto; return the file's path.
+
+        The file has the Trace Event Format.
+
+        Raises:
+            ConfigError: the times of no job are known, or the file cannot be written.
+        """
+        from metafleet.orchestrator.records.timeline import read_timeline  # noqa: PLC0415 - numpy
+        from metafleet.orchestrator.records.trace_events import trace_lines  # noqa: PLC0415
+
+        with self._database.session(read_only=True) as session:
+            timeline = read_timeline(session, self._id_in(session))
+        if not len(timeline.spans):
+            raise ConfigError(
+                f"run {self.id} has no job with known times; expected a run that workers, or this "
+                "version in one process, computed"
+            )
+        path = Path(folder) / f"run-{self.id}.trace.json"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with drafting(path, mode=0o644, survives=False) as draft, draft.open("w") as file:
+                file.writelines(trace_lines(timeline, f"{self.name} #{self.id}"))
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written ({error.strerror or error})") from error
+        return path
+
     def tag(self, *tags: str) -> None:
         """Add tags, by which filters such as "tags=paper" find the run."""
         if not tags:

@@ -28,13 +28,23 @@ from metafleet.orchestrator.dashboard.access import Access
 from metafleet.orchestrator.dashboard.fleet import FleetWatch
 from metafleet.orchestrator.dashboard.guard import Guard, HostNames, is_local_host
 from metafleet.orchestrator.dashboard.hub import Hub
-from metafleet.orchestrator.dashboard.pages import compare, data, episodes, run, run_charts, runs
+from metafleet.orchestrator.dashboard.pages import (
+    compare,
+    data,
+    episodes,
+    fleet,
+    run,
+    run_charts,
+    run_fleet,
+    runs,
+)
 from metafleet.orchestrator.dashboard.rendering import FOLDER
 from metafleet.orchestrator.dashboard.serving import Address, DashboardServer, served_by
 from metafleet.orchestrator.dashboard.site import Site, site_of
+from metafleet.orchestrator.dashboard.timelines import Timelines
 from metafleet.orchestrator.redraw.drawer import Drawer
 
-NAVIGATION: Final = (("Runs", "/"), ("Data", "/data"))
+NAVIGATION: Final = (("Runs", "/"), ("Fleet", "/fleet"), ("Data", "/data"))
 """Label and address of each page in the navigation."""
 
 _LEAST_COMPRESSED_BYTES: Final = 1024
@@ -49,13 +59,14 @@ _STATUS: Final[tuple[tuple[type[MetafleetError], int], ...]] = (
 
 def make_site(database: Database, settings: Settings, *, password: str = "") -> Site:
     """Return the site over an open database."""
-    fleet = FleetWatch(settings)
+    watch = FleetWatch(settings)
     return Site(
         database=database,
         settings=settings,
         access=Access(password),
-        fleet=fleet,
-        hub=Hub(database, fleet),
+        fleet=watch,
+        hub=Hub(database, watch),
+        timelines=Timelines(),
         navigation=NAVIGATION,
     )
 
@@ -118,7 +129,9 @@ def make_app(site: Site, hosts: HostNames) -> Starlette:
         *runs.ROUTES,
         *run_charts.ROUTES,
         *episodes.ROUTES,
+        *run_fleet.ROUTES,
         *run.ROUTES,
+        *fleet.ROUTES,
         *compare.ROUTES,
         *data.ROUTES,
         *actions.ROUTES,

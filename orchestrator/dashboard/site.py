@@ -16,6 +16,7 @@ from metafleet.orchestrator.dashboard.fleet import FleetWatch
 from metafleet.orchestrator.dashboard.hub import Hub
 from metafleet.orchestrator.dashboard.rendering import make_templates
 from metafleet.orchestrator.dashboard.sheets import Sheets
+from metafleet.orchestrator.dashboard.timelines import Timelines
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Site:
         access: who may see pages and act.
         fleet: the workers that are alive.
         hub: tells browsers what has changed.
+        timelines: the timelines of the runs that were looked at last.
         navigation: label and address of each page in the navigation.
         sheets: draws contact sheets.
     """
@@ -37,6 +39,7 @@ class Site:
     access: Access
     fleet: FleetWatch
     hub: Hub
+    timelines: Timelines
     navigation: tuple[tuple[str, str], ...]
     sheets: Sheets = field(default_factory=Sheets)
 
