@@ -311,7 +311,7 @@ class Run:
             ConfigError: the times of no job are known, or the file cannot be written.
         """
         from metafleet.orchestrator.records.timeline import read_timeline  # noqa: PLC0415 - numpy
-        from metafleet.orchestrator.records.trace_events import trace_lines  # noqa: PLC0415
+        from metafleet.orchestrator.records.trace_events import trace_parts  # noqa: PLC0415
 
         with self._database.session(read_only=True) as session:
             timeline = read_timeline(session, self._id_in(session))
@@ -324,7 +324,7 @@ class Run:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with drafting(path, mode=0o644, survives=False) as draft, draft.open("w") as file:
-                file.writelines(trace_lines(timeline, f"{self.name} #{self.id}"))
+                file.writelines(trace_parts(timeline, f"{self.name} #{self.id}"))
         except OSError as error:
             raise ConfigError(f"{path} cannot be written ({error.strerror or error})") from error
         return path

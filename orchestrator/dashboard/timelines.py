@@ -1,7 +1,6 @@
 """Keeps the timelines of the runs that people look at, and reads only what is new."""
 
 import threading
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +12,6 @@ from metafleet.orchestrator.records.timeline import read_timeline
 from metafleet.orchestrator.records.timeline_view import TimelineView
 
 _MOST_RUNS: Final = 4
-_FRESH_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +19,6 @@ class _Known:
     view: TimelineView
     epoch: int
     is_final: bool
-    read_s: float
 
 
 class Timelines:
@@ -32,21 +29,16 @@ class Timelines:
         self._guard = threading.Lock()  # two requests for a long run read it once
 
     def get(self, session: Connection, run: RunRecord) -> TimelineView:
-        """Return the timeline of a run; for a run that is open, it is at most a second old."""
+        """Return the timeline of a run."""
         with self._guard:
             known = self._known.get(run.uid)
             if known is None or known.epoch != run.epoch:
                 view = TimelineView(read_timeline(session, run.id))
-            elif (known.is_final and run.status.is_final) or (
-                not run.status.is_final and time.monotonic() - known.read_s < _FRESH_S
-            ):
+            elif known.is_final and run.status.is_final:
                 view = known.view
             else:
                 view = TimelineView(read_timeline(session, run.id, known.view.timeline))
-            if known is None or view is not known.view:
-                self._known[run.uid] = _Known(
-                    view, run.epoch, run.status.is_final, time.monotonic()
-                )
+            self._known[run.uid] = _Known(view, run.epoch, run.status.is_final)
             self._known.move_to_end(run.uid)
             while len(self._known) > _MOST_RUNS:
                 self._known.popitem(last=False)

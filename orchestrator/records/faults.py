@@ -1,4 +1,4 @@
-"""What went wrong while a run was executed: attempts that failed or were lost, workers that went."""
+"""What a run survived: attempts that failed or were lost, and workers that came and went."""
 
 from dataclasses import dataclass
 from datetime import datetime

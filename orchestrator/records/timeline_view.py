@@ -162,7 +162,8 @@ def _order(worker: str) -> tuple[str, int, str]:
 def _inside(spans: Spans, begin: int, end: int) -> NDArray[np.float64]:
     """Return how long each attempt computed in a range, in microseconds."""
     inside = np.minimum(spans.end, end) - np.maximum(spans.start, begin)
-    return np.maximum(inside, 0).astype(np.float64)
+    found: NDArray[np.float64] = np.maximum(inside, 0).astype(np.float64)
+    return found
 
 
 def _shares(
@@ -202,9 +203,10 @@ def _spread(
         at = np.clip((moments - within[0]) / width, 0, n)
         bucket = np.minimum(at.astype(np.int64), n - 1)
         cell = lane * n + bucket
-        counts = np.bincount(cell, minlength=n_lanes * n).reshape(n_lanes, n)
+        counts = np.bincount(cell, minlength=n_lanes * n).astype(np.float64).reshape(n_lanes, n)
         part = np.bincount(cell, weights=bucket + 1 - at, minlength=n_lanes * n)
         before = np.cumsum(counts, axis=1) - counts
-        return before + part.reshape(n_lanes, n)
+        found: NDArray[np.float64] = before + part.reshape(n_lanes, n)
+        return found
 
     return np.maximum(until(start) - until(end), 0.0) * width

@@ -5,12 +5,14 @@ The format is described in "Trace Event Format" of the Chromium project. Times a
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 from metafleet.orchestrator.records.timeline import Kind, Timeline
 from metafleet.orchestrator.records.timeline_steps import Steps
 
 _WORKERS, _STEPS = 1, 2
+_EVENTS_AT_ONCE: Final = 5000
 _CATEGORIES: Final = {
     Kind.COUNTED: "counted",
     Kind.REPEATED: "counted,repeated",
@@ -20,17 +22,17 @@ _CATEGORIES: Final = {
 Event = dict[str, Any]
 
 
-def trace_lines(timeline: Timeline, name: str) -> Iterator[str]:
-    """Yield the text of the file, an event a line.
+def trace_parts(timeline: Timeline, name: str) -> Iterator[str]:
+    """Yield the text of the file in parts of some thousand events, an event a line.
 
     Args:
         timeline: the timeline of a run.
         name: the name of the run.
     """
-    begin = "["
-    for event in _events(timeline, name):
-        yield f"{begin}\n{json.dumps(event, separators=(',', ':'))}"
-        begin = ","
+    begin, events = "[\n", _events(timeline, name)
+    while part := list(islice(events, _EVENTS_AT_ONCE)):
+        yield begin + ",\n".join(json.dumps(each, separators=(",", ":")) for each in part)
+        begin = ",\n"
     yield "\n]\n"
 
 

@@ -15,7 +15,7 @@ from metafleet.orchestrator.dashboard.site import site_of
 from metafleet.orchestrator.dashboard.view_state import MOST, whole
 from metafleet.orchestrator.records.faults import read_faults
 from metafleet.orchestrator.records.timeline_view import Range, TimelineView
-from metafleet.orchestrator.records.trace_events import trace_lines
+from metafleet.orchestrator.records.trace_events import trace_parts
 
 _TRAINING: Final = "train"
 _MOST_MS: Final = 10**12
@@ -82,7 +82,7 @@ def download_trace(request: Request) -> Response:
         run = RunRepository(session).get(request.path_params["run_id"])
         timeline = site.timelines.get(session, run).timeline
     return StreamingResponse(
-        trace_lines(timeline, f"{run.name} #{run.id}"),
+        trace_parts(timeline, f"{run.name} #{run.id}"),
         media_type="application/json",
         headers={"content-disposition": f'attachment; filename="run-{run.id}.trace.json"'},
     )
