@@ -17,6 +17,7 @@ from metafleet.orchestrator.dashboard.app import make_app, make_site
 from metafleet.orchestrator.dashboard.guard import HostNames
 from metafleet.orchestrator.dashboard.serving import DashboardServer, served_by
 from metafleet.orchestrator.dashboard.site import Site
+from metafleet.orchestrator.dashboard.trying.trial import Trial
 from metafleet.orchestrator.redraw.drawer import Drawer
 from metafleet.orchestrator.web.listening import listen
 from tests.paths import REPOSITORY
@@ -39,10 +40,15 @@ class Served:
 
 @contextmanager
 def serve(
-    database: Database, settings: Settings, *, password: str = "", port: int = 0
+    database: Database,
+    settings: Settings,
+    *,
+    password: str = "",
+    port: int = 0,
+    trial: Trial | None = None,
 ) -> Iterator[Served]:
     """Serve a dashboard in a thread for as long as the block runs."""
-    site = make_site(database, settings, password=password)
+    site = make_site(database, settings, password=password, trial=trial)
     listener = listen("127.0.0.1", port)
     app = make_app(site, HostNames.of("127.0.0.1"))
     server = DashboardServer(app, site.hub)

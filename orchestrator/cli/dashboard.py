@@ -6,6 +6,7 @@ from types import ModuleType
 import click
 
 from metafleet.errors import ConfigError
+from metafleet.orchestrator.cli.arguments import PathType
 from metafleet.orchestrator.cli.context import load_settings, open_database
 from metafleet.orchestrator.reporting.output import notify
 
@@ -27,7 +28,29 @@ from metafleet.orchestrator.reporting.output import notify
     type=click.Path(path_type=Path),
     help="PEM file of the certificate's private key, if it is a separate file.",
 )
-def dashboard(host: str, port: int, cert: Path | None, cert_key: Path | None) -> None:
+@click.option(
+    "--try",
+    "with_trial",
+    is_flag=True,
+    help="Add a page that adapts a model to files of the browser and predicts others.",
+)
+@click.option(
+    "--try-model",
+    "models",
+    multiple=True,
+    type=PathType(path_type=Path),
+    metavar="MODEL",
+    help="With --try: also offer this exported or adapted model. Repeat for several.",
+)
+def dashboard(
+    host: str,
+    port: int,
+    *,
+    cert: Path | None,
+    cert_key: Path | None,
+    with_trial: bool,
+    models: tuple[Path, ...],
+) -> None:
     """Show runs as web pages until Ctrl-C. Without a password, pages only read.
 
     METAFLEET_DASHBOARD_PASSWORD sets a password: pages then need a sign-in, and can also cancel,
@@ -35,13 +58,21 @@ def dashboard(host: str, port: int, cert: Path | None, cert_key: Path | None) ->
 
     \b
     metafleet dashboard
+    metafleet dashboard --try
     METAFLEET_DASHBOARD_PASSWORD=... metafleet dashboard --host 0.0.0.0
     """
     served = import_dashboard()
+    if models and not with_trial:
+        raise ConfigError(f"--try-model {models[0]} goes with --try; add it")
+    for model in models:
+        if not (model.expanduser() / "model.json").exists():
+            raise ConfigError(f"there is no model at {model}; `metafleet export` makes one")
     settings = load_settings()
+    paths = tuple(str(model.expanduser().absolute()) for model in models)
+    trial = served.Trial(settings, paths) if with_trial else None
     with open_database(settings) as database:
         address = served.Address(host, port, cert, cert_key)
-        served.serve_dashboard(database, settings, address, notify)
+        served.serve_dashboard(database, settings, address, notify, trial=trial)
 
 
 def import_dashboard() -> ModuleType:

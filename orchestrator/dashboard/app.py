@@ -37,11 +37,13 @@ from metafleet.orchestrator.dashboard.pages import (
     run_charts,
     run_fleet,
     runs,
+    try_it,
 )
 from metafleet.orchestrator.dashboard.rendering import FOLDER
 from metafleet.orchestrator.dashboard.serving import Address, DashboardServer, served_by
 from metafleet.orchestrator.dashboard.site import Site, site_of
 from metafleet.orchestrator.dashboard.timelines import Timelines
+from metafleet.orchestrator.dashboard.trying.trial import Trial
 from metafleet.orchestrator.redraw.drawer import Drawer
 
 NAVIGATION: Final = (("Runs", "/"), ("Fleet", "/fleet"), ("Data", "/data"))
@@ -57,8 +59,10 @@ _STATUS: Final[tuple[tuple[type[MetafleetError], int], ...]] = (
 )
 
 
-def make_site(database: Database, settings: Settings, *, password: str = "") -> Site:
-    """Return the site over an open database."""
+def make_site(
+    database: Database, settings: Settings, *, password: str = "", trial: Trial | None = None
+) -> Site:
+    """Return the site over an open database, with the page "Try it" if there is a trial."""
     watch = FleetWatch(settings)
     return Site(
         database=database,
@@ -67,12 +71,18 @@ def make_site(database: Database, settings: Settings, *, password: str = "") -> 
         fleet=watch,
         hub=Hub(database, watch),
         timelines=Timelines(),
-        navigation=NAVIGATION,
+        navigation=NAVIGATION if trial is None else (*NAVIGATION, ("Try it", "/try")),
+        trial=trial,
     )
 
 
 def serve_dashboard(
-    database: Database, settings: Settings, address: Address, notify: Callable[[str], None]
+    database: Database,
+    settings: Settings,
+    address: Address,
+    notify: Callable[[str], None],
+    *,
+    trial: Trial | None = None,
 ) -> None:
     """Serve until a signal arrives.
 
@@ -80,7 +90,7 @@ def serve_dashboard(
         ConfigError: other machines could reach the address and there is no password, the address
             cannot be used, or the certificate cannot be read.
     """
-    server, listener = _make_server(database, settings, address)
+    server, listener = _make_server(database, settings, address, trial)
     with listener:
         notify(f"dashboard: {address.url(listener.getsockname()[1])}; Ctrl-C ends it")
         server.run(sockets=[listener])
@@ -99,14 +109,14 @@ def dashboard_beside(database: Database, settings: Settings, address: Address) -
 
 
 def _make_server(
-    database: Database, settings: Settings, address: Address
+    database: Database, settings: Settings, address: Address, trial: Trial | None = None
 ) -> tuple[DashboardServer, socket.socket]:
     if not is_local_host(address.host) and not settings.dashboard_password:
         raise ConfigError(
             f"--host {address.host} lets other machines reach the dashboard, which has no "
             "password; set METAFLEET_DASHBOARD_PASSWORD, or leave out --host"
         )
-    site = make_site(database, settings, password=settings.dashboard_password)
+    site = make_site(database, settings, password=settings.dashboard_password, trial=trial)
     app = make_app(site, HostNames.of(address.host, settings.dashboard_hosts))
     tls = address.tls_options()
     return DashboardServer(app, site.hub, **tls), address.listen()
@@ -134,6 +144,7 @@ def make_app(site: Site, hosts: HostNames) -> Starlette:
         *fleet.ROUTES,
         *compare.ROUTES,
         *data.ROUTES,
+        *(try_it.ROUTES if site.trial else ()),
         *actions.ROUTES,
         *sign_in.ROUTES,
         Route("/events", _events),

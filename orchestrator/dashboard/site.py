@@ -17,6 +17,7 @@ from metafleet.orchestrator.dashboard.hub import Hub
 from metafleet.orchestrator.dashboard.rendering import make_templates
 from metafleet.orchestrator.dashboard.sheets import Sheets
 from metafleet.orchestrator.dashboard.timelines import Timelines
+from metafleet.orchestrator.dashboard.trying.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Site:
         timelines: the timelines of the runs that were looked at last.
         navigation: label and address of each page in the navigation.
         sheets: draws contact sheets.
+        trial: computes what the page "Try it" asks for; None if it is off.
     """
 
     database: Database
@@ -42,6 +44,7 @@ class Site:
     timelines: Timelines
     navigation: tuple[tuple[str, str], ...]
     sheets: Sheets = field(default_factory=Sheets)
+    trial: Trial | None = None
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
