@@ -119,7 +119,7 @@ def _make_server(
     site = make_site(database, settings, password=settings.dashboard_password, trial=trial)
     app = make_app(site, HostNames.of(address.host, settings.dashboard_hosts))
     tls = address.tls_options()
-    return DashboardServer(app, site.hub, **tls), address.listen()
+    return DashboardServer(app, site.hub, site.trial, **tls), address.listen()
 
 
 def make_app(site: Site, hosts: HostNames) -> Starlette:

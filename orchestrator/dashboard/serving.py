@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.dashboard.hub import Hub
+from metafleet.orchestrator.dashboard.trying.trial import Trial
 from metafleet.orchestrator.web.listening import listen
 
 _CLOSING_S: Final = 3
@@ -78,10 +79,11 @@ class DashboardServer(uvicorn.Server):
     Args:
         app: the application.
         hub: the hub whose streams end when the server does.
+        trial: the trial whose computation ends when the server does.
         tls: uvicorn's options for TLS; none for unencrypted connections.
     """
 
-    def __init__(self, app: Starlette, hub: Hub, **tls: Any) -> None:
+    def __init__(self, app: Starlette, hub: Hub, trial: Trial | None = None, **tls: Any) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -96,11 +98,13 @@ class DashboardServer(uvicorn.Server):
                 **tls,
             )
         )
-        self._hub = hub
+        self._hub, self._trial = hub, trial
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams first; uvicorn would wait for them."""
+        """End the streams and the computation first; uvicorn would wait for them."""
         self._hub.close()
+        if self._trial is not None:
+            self._trial.close()
         await super().shutdown(sockets)
 
 

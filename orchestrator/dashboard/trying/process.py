@@ -47,10 +47,15 @@ def main() -> None:
     except Exception as error:
         found = {"problem": f"{type(error).__name__}: {error!s:.200}"}
     if "problem" in found:
-        text = found["problem"].replace(f"{request['folder']}/", "")
-        found = {"problem": " ".join(text.split())}
+        found = {"problem": _one_line(found["problem"].replace(f"{request['folder']}/", ""))}
     answers.write(json.dumps(found))
     answers.flush()
+
+
+def _one_line(text: str) -> str:
+    """Return the first line; of several problems, which a summary follows, say how many more."""
+    first, *others = text.splitlines() or [""]
+    return f"{first}; and {len(others) - 1} more" if len(others) > 1 else first
 
 
 def _answer(request: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

@@ -32,6 +32,14 @@ class Trial:
         self.token = secrets.token_urlsafe(32)
         self.busy = asyncio.Lock()
         self._settings = settings
+        self._process: asyncio.subprocess.Process | None = None
+        self._is_closed = False
+
+    def close(self) -> None:
+        """End the computation, which is then answered with an error."""
+        self._is_closed = True
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
 
     async def compute(self, upload: Upload, base: Mapping[str, Any]) -> dict[str, Any]:
         """Adapt to the examples and predict the queries.
@@ -50,7 +58,7 @@ class Trial:
         return answer
 
     async def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        process = await asyncio.create_subprocess_exec(
+        process = self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             _MODULE,
@@ -61,6 +69,8 @@ class Trial:
             start_new_session=True,  # Ctrl-C is for the server, which then ends this one
         )
         try:
+            if self._is_closed:
+                raise ConfigError("the dashboard is about to end")
             async with asyncio.timeout(LONGEST_S):
                 output, _ = await process.communicate(json.dumps(request).encode())
         except TimeoutError as error:

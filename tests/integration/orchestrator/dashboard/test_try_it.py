@@ -2,7 +2,10 @@ import http.client
 import io
 import json
 import os
+import re
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,12 @@ from metafleet.errors import ConfigError
 from metafleet.orchestrator.dashboard.trying.trial import Trial
 from metafleet.orchestrator.dashboard.trying.upload import MOST_BYTES, check_length, read_upload
 from tests.dashboard import Served, check_page, serve, violations
+from tests.fleet import wait_until
+from tests.integration.orchestrator.conftest import home
+from tests.integration.orchestrator.dashboard.test_command import read as fetch
+from tests.integration.orchestrator.dashboard.test_command import started
+
+__all__ = ["home"]
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 TEXT = "encoder-text=package:wordllama"
@@ -62,7 +71,11 @@ def body(*, names: tuple[str, ...] = ("a", "b"), base: str = TEXT, size: int = 1
 
 
 def post(served: Served, content: bytes, **headers: str) -> tuple[int, str]:
-    address = urlsplit(served.url)
+    return post_to(served.url, content, **headers)
+
+
+def post_to(url: str, content: bytes, **headers: str) -> tuple[int, str]:
+    address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request("POST", "/try", content, sent)
@@ -212,3 +225,26 @@ def read(content: bytes) -> Any:
     except StopIteration as end:
         return end.value
     raise AssertionError("it waits for more")
+
+
+def test_a_signal_ends_a_computation_without_a_trace(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # of the server
+    with started("dashboard", "--port", "0", "--try", home=home) as (process, url):
+        found = re.search(r'data-token="([^"]+)"', fetch(f"{url}try"))
+        assert found is not None
+        served = url.rstrip("/")
+        answers: list[tuple[int, str]] = []
+        thread = threading.Thread(
+            target=lambda: answers.append(post_to(served, body(), x_form_token=found[1]))
+        )
+        thread.start()
+        wait_until(lambda: list(tmp_path.glob("metafleet-try-*/query/*")), "it computes")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        thread.join(20)
+        assert process.stdout is not None
+        assert process.stdout.read().strip() == "interrupted"
+    assert [status for status, _ in answers] == [400]
+    assert list(tmp_path.glob("metafleet-try-*")) == []
