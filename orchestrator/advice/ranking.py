@@ -9,11 +9,10 @@ import numpy as np
 
 from metafleet.describing.description import Description
 from metafleet.describing.distance import Scale
-from metafleet.orchestrator.advice.evidence import Contest, Result, key_of
+from metafleet.orchestrator.advice.evidence import Contest, key_of
+from metafleet.orchestrator.advice.fitted import Fitted
 from metafleet.orchestrator.advice.surrogate import Axes, Kernel, Matrix, Surrogate
 
-_MOST_RESULTS: Final = 400
-"""The surrogate uses the results on the nearest data sets, up to this number."""
 _PRIOR: Final = 0.5
 """Weight of a middle rank, which configurations of few and far contests tend to."""
 _Z_95: Final = 1.96
@@ -108,7 +107,7 @@ class Ranking:
         """Return the configurations, the most promising first."""
         votes = self._votes()
         values = {key: self._values[key] for key in votes}
-        fitted = _Fitted.of(self._contests, [c.ranks() for c in self._contests], self._axes)
+        fitted = Fitted.of(self._contests, [c.ranks() for c in self._contests], self._axes)
         surrogate = Surrogate(fitted.configs, self._between(fitted), fitted.targets)
         means, _ = surrogate.predict(
             self._axes.distances(list(values.values()), fitted.values),
@@ -125,7 +124,7 @@ class Ranking:
         skills = [contest.skills() for contest in self._contests]
         if n_way < 2 or any(each is None for each in skills):
             return None
-        fitted = _Fitted.of(self._contests, [s for s in skills if s is not None], self._axes)
+        fitted = Fitted.of(self._contests, [s for s in skills if s is not None], self._axes)
         surrogate = Surrogate(fitted.configs, self._between(fitted), fitted.targets)
         mean, deviation = surrogate.predict(
             self._axes.distances([values], fitted.values), self._from_target(fitted, 1)
@@ -149,18 +148,18 @@ class Ranking:
                 votes.setdefault(key_of(result.values), []).append(vote)
         return votes
 
-    def _between(self, fitted: "_Fitted") -> Matrix:
+    def _between(self, fitted: Fitted) -> Matrix:
         """Return the distances between the data sets of the fitted results, [n, n]."""
         known = [contest.description for contest in self._contests]
         each = np.array([[self._scale.distance(a, b) for b in known] for a in known])
         found: Matrix = each[np.ix_(fitted.contests, fitted.contests)]
         return found
 
-    def _from_target(self, fitted: "_Fitted", n: int) -> Matrix:
+    def _from_target(self, fitted: Fitted, n: int) -> Matrix:
         """Return the distances of the fitted results' data sets from the target, [n, results]."""
         return np.tile(np.array(self.distances)[fitted.contests], (n, 1))
 
-    def _errors(self, fitted: "_Fitted", kernel: Kernel) -> list[float]:
+    def _errors(self, fitted: Fitted, kernel: Kernel) -> list[float]:
         """Return the scaled error on each data set whose results were left out.
 
         The error is that of the configuration that is best by the other data sets: it is such a
@@ -187,33 +186,6 @@ class Ranking:
             error = abs(means[chosen] - targets[inside][chosen]) / deviations[chosen]
             found.append(float(error))
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Fitted:
-    """The results to which a surrogate is fitted."""
-
-    values: list[Mapping[str, Any]]
-    contests: list[int]
-    targets: list[float]
-    configs: Matrix
-
-    @classmethod
-    def of(
-        cls, contests: Sequence[Contest], targets: Sequence[Sequence[float]], axes: Axes
-    ) -> "_Fitted":
-        rows: list[tuple[Result, int, float]] = [
-            (result, place, target)
-            for place, (contest, own) in enumerate(zip(contests, targets, strict=True))
-            for result, target in zip(contest.results, own, strict=True)
-        ][:_MOST_RESULTS]
-        values = [result.values for result, _, _ in rows]
-        return cls(
-            values,
-            [place for _, place, _ in rows],
-            [target for _, _, target in rows],
-            axes.distances(values, values),
-        )
 
 
 def _average(votes: Sequence[Vote]) -> float:

@@ -1,8 +1,11 @@
 """Rankings of configurations for a new data set."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from metafleet.orchestrator.advice import fitted
 from metafleet.orchestrator.advice.evidence import Contest, Result, key_of
 from metafleet.orchestrator.advice.ranking import Ranking
 from metafleet.orchestrator.advice.surrogate import Axes, Kernel, Surrogate
@@ -53,6 +56,41 @@ def test_one_known_set_gives_a_ranking_and_a_wide_interval() -> None:
     assert alone.high - alone.low > many.high - many.low
 
 
+def test_many_results_on_the_nearest_set_leave_room_for_the_other_sets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fitted, "_MOST_RESULTS", 60)
+    tried = [values_of(10 ** (-3 * n / 99), "maml") for n in range(100)]
+    results = tuple(Result(values, score(0.6, values)) for values in tried)
+    contests = [c if c is not CONTESTS[2] else replace(c, results=results) for c in CONTESTS]
+    ranking = Ranking(description(0.6), contests)
+    found = ranking.expect(values_of(0.1, "protonet"), 5)
+
+    assert ranking.contests[0].results == results
+    assert found is not None and found.n_sets == 5
+
+
+def test_a_share_of_the_results_has_the_best_and_the_worst(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    contests = [
+        replace(CONTESTS[place], results=CONTESTS[place].results[:n])
+        for place, n in enumerate((8, 2, 7))
+    ]
+    ranks = [c.ranks() for c in contests]
+    axes = Axes.of([result.values for c in contests for result in c.results])
+    assert fitted.Fitted.of(contests, ranks, axes).targets == [
+        rank for own in ranks for rank in own
+    ]
+
+    monkeypatch.setattr(fitted, "_MOST_RESULTS", 9)
+    found = fitted.Fitted.of(contests, ranks, axes)
+    assert found.contests == [0, 0, 0, 0, 1, 1, 2, 2, 2]
+    for place in range(3):
+        own = [found.targets[i] for i, where in enumerate(found.contests) if where == place]
+        assert (min(own), max(own)) == (min(ranks[place]), max(ranks[place]))
+
+
 def test_losses_are_ranked_but_not_expected() -> None:
     results = tuple(Result({"outer.lr": rate}, -loss) for rate, loss in ((0.1, 3.0), (0.01, 1.0)))
     regression = Contest("sinusoid", description(0.5), 0, 10, results)
@@ -81,12 +119,12 @@ def test_the_surrogate_interpolates_and_is_unsure_far_away() -> None:
     distances = np.abs(points - points.T)
     targets = [float(np.sin(4 * x)) for x in points[:, 0]]
     kernel = Kernel(0.5, 1.0, 0.5, 1e-6)
-    fitted = Surrogate(distances, np.zeros_like(distances), targets, kernel)
+    surrogate = Surrogate(distances, np.zeros_like(distances), targets, kernel)
 
-    means, deviations = fitted.predict(distances, np.zeros_like(distances))
+    means, deviations = surrogate.predict(distances, np.zeros_like(distances))
     assert np.allclose(means, targets, atol=1e-2) and deviations.max() < 0.05
     far = np.full((1, 20), 10.0)
-    mean, deviation = fitted.predict(far, far)
+    mean, deviation = surrogate.predict(far, far)
     assert mean[0] == pytest.approx(np.mean(targets)) and deviation[0] > 10 * deviations.max()
 
 
