@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -148,12 +149,18 @@ def test_a_resumed_run_sends_only_what_is_missing(
     assert found.info.status == "FINISHED"
 
 
-def test_an_open_run_is_used_and_left_open(
-    database: Database, uri: str, client: MlflowClient
-) -> None:
+@pytest.fixture
+def default_uri(uri: str) -> Iterator[None]:
+    """The test's store is the default of the process, as after MLflow's own call in a script."""
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(uri)
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.usefixtures("default_uri")
+def test_an_open_run_is_used_and_left_open(database: Database, client: MlflowClient) -> None:
     mine = client.create_run(client.create_experiment("mine"))
-    monkey = pytest.MonkeyPatch()
-    monkey.setenv("MLFLOW_TRACKING_URI", uri)
     run, other = add_run(database), add_run(database, seed=2)
     record_steps(database, run, 1, 2)
     mark(database, run, RunStatus.FINISHED)
@@ -167,7 +174,6 @@ def test_an_open_run_is_used_and_left_open(
     assert found.data.params["outer.steps"] == "1000"
     with pytest.raises(ConfigError, match=f"already has run {run.uid}; expected one run in it"):
         Run(database, settings, other).send_to(mine)
-    monkey.undo()
 
 
 def test_a_run_is_sent_while_it_is_executed(
