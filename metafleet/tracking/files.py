@@ -1,6 +1,7 @@
 """Writes the rows of runs into files while the runs are executed: JSON lines or Parquet."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -105,9 +106,23 @@ class FileSink:
 
 
 def json_lines(rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    """Return the text of each row, with its line end. Times are texts in ISO 8601."""
+    """Return the text of each row, with its line end.
+
+    Times are texts in ISO 8601. NaN and infinite numbers, which JSON lacks, are null.
+    """
     for row in rows:
-        yield json.dumps(row, ensure_ascii=False, default=_text) + "\n"
+        yield json.dumps(_finite(row), ensure_ascii=False, allow_nan=False, default=_text) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with None in place of each number that is not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
 
 
 def _text(value: Any) -> str:
