@@ -1,6 +1,7 @@
 """The versions of the user's own packages that a run uses: release, commit, and changes to it."""
 
 import importlib.util
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -112,9 +113,12 @@ def _git_state(place: Path | None) -> tuple[str, bool]:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     """Return the output of a git command; None if it fails, or if there is no git."""
+    # GIT_DIR, as hooks of git have it, names another repository than that of the folder
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("GIT_")}
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
+            env=environment,
             capture_output=True,
             text=True,
             errors="replace",

@@ -57,6 +57,19 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
+def test_the_repository_of_a_git_hook_is_not_that_of_the_package(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "--quiet")
+    git(other, "commit", "--quiet", "--allow-empty", "--message", "other")
+    commit = git(repository, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+
+    assert describe_user_code(CONFIG, PACKAGES)["lab_of_ours"]["commit"] == commit
+
+
 def test_the_commit_of_each_allowed_package_is_found(repository: Path) -> None:
     found = describe_user_code(CONFIG, PACKAGES)
 
