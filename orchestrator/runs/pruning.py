@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
@@ -18,7 +18,7 @@ from metafleet.errors import CheckpointError, MetafleetError, RunLeasedError
 from metafleet.orchestrator.runs.run_lock import run_lock
 
 _CHECKPOINTS: Final = "step-*.safetensors"
-_LEFT_OVER: Final = ("set-aside-*",)
+_LEFT_OVER: Final = "set-aside-*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _files_of(
     """Return the files to delete, and a problem if no file may be deleted."""
     folder = settings.runs_dir / run.uid
     checkpoints = sorted(folder.glob(_CHECKPOINTS), reverse=True)
-    left_over = [path for pattern in _LEFT_OVER for path in sorted(folder.glob(pattern))]
+    left_over = sorted(folder.glob(_LEFT_OVER))
     n_kept = max(policy.keep_last, int(policy.keep_best and _is_validated(run)))
     chosen = checkpoints if n_kept == 0 else []
     if n_kept and len(checkpoints) > n_kept:
@@ -197,11 +197,13 @@ def _forget_checkpoints(session: Connection, run: RunRecord, paths: set[str]) ->
     """
     newest = CheckpointRepository(session).find_last(run.id)
     steps = [
-        step
+        {"deleted": step}
         for step, path in session.execute(
             select(CHECKPOINTS.c.step, CHECKPOINTS.c.path).where(CHECKPOINTS.c.run_id == run.id)
         )
         if path in paths and (newest is None or step != newest.step)
     ]
-    of_run = CHECKPOINTS.c.run_id == run.id
-    session.execute(delete(CHECKPOINTS).where(of_run, CHECKPOINTS.c.step.in_(steps)))
+    if steps:  # one statement for each, because the number of parameters is limited
+        of_run = CHECKPOINTS.c.run_id == run.id
+        statement = delete(CHECKPOINTS).where(of_run, CHECKPOINTS.c.step == bindparam("deleted"))
+        session.execute(statement, steps)
