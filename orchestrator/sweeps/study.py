@@ -33,7 +33,8 @@ def study_of(
     """Return a study with all trials of a sweep that have the values of the space.
 
     The values of the study are the best meta-validations: scores to maximise, or losses to
-    minimise. Lists of values have the values as categories, as JSON where they are no scalars.
+    minimise. Lists of values have the values as categories: as JSON where they are no
+    scalars, and where a list has both numbers and booleans.
 
     Args:
         plan: the plan of the sweep.
@@ -147,9 +148,11 @@ def _distribution(optuna: Any, parameter: Parameter) -> Any:
 
 
 def _shown(parameter: Parameter, value: Any) -> Any:
-    if isinstance(parameter, Choices) and isinstance(value, list):
-        return json.dumps(value)
-    return value
+    if not isinstance(parameter, Choices):
+        return value
+    kinds = {isinstance(one, bool) for one in parameter.values if isinstance(one, int | float)}
+    is_mixed = len(kinds) == 2  # Optuna takes 1 and true for the same category
+    return json.dumps(value) if is_mixed or isinstance(value, list) else value
 
 
 def _naive(moment: datetime) -> datetime:
