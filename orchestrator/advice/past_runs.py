@@ -14,6 +14,7 @@ from metafleet.describing.description import Description
 from metafleet.orchestrator.advice.descriptions import label_of
 from metafleet.orchestrator.advice.evidence import Contest, Result, key_of
 from metafleet.orchestrator.records.entry import Entry
+from metafleet.orchestrator.records.score import score_of
 from metafleet.orchestrator.records.selecting import with_results
 from metafleet.splits import META_TEST, META_TRAIN, META_VAL
 from metafleet.tracking.flat import flat
@@ -75,12 +76,6 @@ def validated_on(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**episodes, **{key: value for key, value in own.items() if value is not None}}
 
 
-def score_of(entry: Entry) -> float:
-    """Return the best meta-validation of a run; higher is better, so losses are negative."""
-    best = entry.results["best"]
-    return -best.loss if best.accuracy is None else best.accuracy
-
-
 def episodes_key(config: Mapping[str, Any]) -> str:
     """Return a text that is equal for runs that are validated on episodes of the same shape."""
     n_episodes = config.get("validation", {}).get("episodes")
@@ -95,7 +90,7 @@ def _contest(description: Description, entries: Sequence[Entry]) -> Contest:
     results = [
         Result(
             values_of(seeds[0].run.config),
-            fmean(map(score_of, seeds)),
+            fmean(score_of(entry.results["best"]) for entry in seeds),
             tuple(entry.run.id for entry in seeds),
         )
         for seeds in by_values.values()

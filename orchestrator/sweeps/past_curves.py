@@ -10,8 +10,8 @@ from metafleet.db.repositories import EvaluationRepository, RunRepository
 from metafleet.describing.distance import Scale
 from metafleet.orchestrator.advice.descriptions import stored_descriptions
 from metafleet.orchestrator.advice.past_runs import episodes_key, validated_on
+from metafleet.orchestrator.records.score import score_of
 from metafleet.orchestrator.sweeps.history import PastCurve
-from metafleet.orchestrator.sweeps.trial import score_of
 from metafleet.splits import META_VAL
 
 _NEAREST: Final = 5

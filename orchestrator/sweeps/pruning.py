@@ -8,11 +8,12 @@ from metafleet.db.records import SweepRecord
 from metafleet.db.repositories import EvaluationRepository, SweepRepository
 from metafleet.db.repositories.evaluations import TRAINED
 from metafleet.errors import ConfigError, MetafleetError
+from metafleet.orchestrator.records.score import score_of
 from metafleet.orchestrator.runs.tenure import CancelRequest
 from metafleet.orchestrator.sweeps.history import PastCurve, is_hopeless
 from metafleet.orchestrator.sweeps.past_curves import curve_of_scores, read_past_curves
 from metafleet.orchestrator.sweeps.pruners import HISTORY, Curve, Pruner
-from metafleet.orchestrator.sweeps.trial import Trial, score_of
+from metafleet.orchestrator.sweeps.trial import Trial
 from metafleet.orchestrator.sweeps.trials import trials_of
 from metafleet.orchestrator.training.events import (
     EvaluationDone,

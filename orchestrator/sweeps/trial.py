@@ -2,27 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from metafleet.db.records import RunRecord, RunStatus, TrialRecord
 from metafleet.orchestrator.records.entry import Entry
+from metafleet.orchestrator.records.score import score_of
 from metafleet.orchestrator.sweeps.by_optuna import Outcome
 
 _ENDED: Final = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.CANCELLED)
-
-
-class Scored(Protocol):
-    """An evaluation, as an event or as a row."""
-
-    @property
-    def loss(self) -> float:
-        """The mean loss."""
-        ...
-
-    @property
-    def accuracy(self) -> float | None:
-        """The mean score in [0, 1]; None for regression."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +70,9 @@ class Trial:
         """The best meta-validation, negative for losses; None unless the run is finished."""
         if self.entry is None or self.entry.run.status is not RunStatus.FINISHED:
             return None
-        value: float | None = self.entry.value("best")
-        if value is None:
+        if self.entry.value("best") is None:  # also where it is NaN
             return None
-        return value if self.entry.is_share("best") else -value
+        return score_of(self.entry.results["best"])
 
     @property
     def is_tested(self) -> bool:
@@ -103,11 +89,6 @@ class Trial:
             by_step=self.by_step,
             is_pruned=self.is_pruned,
         )
-
-
-def score_of(evaluation: Scored) -> float:
-    """Return the result of an evaluation, higher is better: the score, or the negative loss."""
-    return -evaluation.loss if evaluation.accuracy is None else evaluation.accuracy
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:

@@ -2,8 +2,9 @@
 
 from metafleet.db.engine import Database
 from metafleet.db.repositories import EvaluationRepository, RunRepository, SweepRepository
+from metafleet.orchestrator.records.score import score_of
 from metafleet.orchestrator.records.selecting import with_results
-from metafleet.orchestrator.sweeps.trial import Trial, score_of
+from metafleet.orchestrator.sweeps.trial import Trial
 from metafleet.splits import META_VAL
 
 

@@ -13,8 +13,7 @@ from metafleet.errors import ConfigError
 from metafleet.orchestrator.advice.evidence import Contest, Result
 from metafleet.orchestrator.advice.knowledge import Knowledge, gather_knowledge
 from metafleet.orchestrator.sweeps.plan import Plan
-from metafleet.orchestrator.sweeps.space import Choices, Parameter, is_used, is_within
-from metafleet.tracking.flat import flat
+from metafleet.orchestrator.sweeps.space import Parameter, is_used, is_within
 
 MOST: Final = 5
 """Number of configurations with which a warm-started sweep begins."""
@@ -62,7 +61,7 @@ def first_configurations(
             "space; leave --warm-start out, or widen the space"
         )
     ranking = replace(known, contests=tuple(contests)).ranking()
-    return tuple(_tables(ranked.values, space) for ranked in ranking.best(most))
+    return tuple(dict(ranked.values) for ranked in ranking.best(most))
 
 
 def _within(contest: Contest, space: Sequence[Parameter]) -> Contest:
@@ -71,7 +70,7 @@ def _within(contest: Contest, space: Sequence[Parameter]) -> Contest:
     for result in contest.results:
         values = _values_in(result.values, space)
         if values is not None:
-            inside = replace(result, values=flat(values))
+            inside = replace(result, values=values)
             groups.setdefault(json.dumps(values, sort_keys=True), []).append(inside)
     merged = [
         Result(
@@ -93,25 +92,8 @@ def _values_in(values: Mapping[str, Any], space: Sequence[Parameter]) -> dict[st
     for parameter in space:
         if not is_used(parameter, found):
             continue
-        value = _value(values, parameter)
+        value = values.get(parameter.key)
         if not is_within(parameter, {**found, parameter.key: value}):
             return None
         found[parameter.key] = value
-    return found
-
-
-def _value(values: Mapping[str, Any], parameter: Parameter) -> Any:
-    """Return the value of a parameter; of a table, the one among the choices that has its keys."""
-    if parameter.key in values:
-        return values[parameter.key]
-    start = f"{parameter.key}."
-    inner = {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)}
-    tables = parameter.values if isinstance(parameter, Choices) else ()
-    return next((t for t in tables if isinstance(t, Mapping) and flat(t) == inner), None)
-
-
-def _tables(values: Mapping[str, Any], space: Sequence[Parameter]) -> dict[str, Any]:
-    """Return a configuration by the space's keys, whose values may be tables."""
-    found = _values_in(values, space)
-    assert found is not None  # it was found in the space
     return found
