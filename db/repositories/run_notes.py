@@ -37,7 +37,8 @@ class RunNotes:
         """Add tags to a run. If the run already has a tag, adding the tag changes nothing.
 
         Raises:
-            ConfigError: a tag is empty, too long, or contains spaces or control characters.
+            ConfigError: a tag is empty, too long, or contains spaces or control characters. In
+                this case, no tag is added.
         """
         rows = [{"run_id": run_id, "tag": check_tag(tag)} for tag in dict.fromkeys(tags)]
         upsert(self._session, RUN_TAGS, rows, overwrite=False)
@@ -81,9 +82,12 @@ def check_tag(tag: str) -> str:
     Raises:
         ConfigError: the tag is empty, too long, or contains spaces or control characters.
     """
-    if not tag or len(tag) > TAG_LENGTH or not tag.isprintable() or " " in tag:
-        raise ConfigError(
-            f"tag {tag!r:.80} has {len(tag)} characters; expected 1 to {TAG_LENGTH} characters "
-            "without spaces"
-        )
-    return tag
+    if not tag or len(tag) > TAG_LENGTH:
+        problem = f"has {len(tag)} characters; expected 1 to {TAG_LENGTH}"
+    elif " " in tag:
+        problem = "contains a space; expected a word without spaces"
+    elif not tag.isprintable():
+        problem = "contains a control character; expected a word without spaces"
+    else:
+        return tag
+    raise ConfigError(f"tag {tag!r:.80} {problem}; no tag was set")

@@ -1,7 +1,7 @@
 """Where runs are sent to: texts such as "tensorboard:/logs", and open runs of other programs."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +45,16 @@ def open_sink(target: Any) -> Sink:
     if kind not in _KINDS or not place:
         raise _unknown(repr(shown_target(target)))
     return _KINDS[kind][1](place)
+
+
+def check_targets(targets: Iterable[Any]) -> None:
+    """Check targets before there is a run that could fail because of them.
+
+    Raises:
+        ConfigError: as for ``open_sink``.
+    """
+    for target in targets:
+        open_sink(target)
 
 
 def _of_object(target: Any) -> Sink:

@@ -21,6 +21,7 @@ from metafleet.orchestrator.advice.evidence import Contest
 from metafleet.orchestrator.advice.past_runs import PastRuns, read_past_runs
 from metafleet.orchestrator.advice.portfolio import read_portfolio
 from metafleet.orchestrator.advice.ranking import Ranking
+from metafleet.orchestrator.reporting.figures import counted
 
 _MOST_DESCRIBED: Final = 20
 _FEW: Final = 2
@@ -75,14 +76,18 @@ def gather_knowledge(
     is_regression = target.figures.get("targets", 0.0) > 0
     usable, small = _usable(past, is_regression=is_regression)
     if small:
-        notes.append(f"{small} results are alone on their data set, so they rank nothing")
+        notes.append(
+            f"{counted(small, 'configuration')} cannot be ranked and "
+            f"{'is' if small == 1 else 'are'} not used: no other one was tried on the same data "
+            "and episodes"
+        )
     name = label_of(options)
     others = [c for c in usable if c.data == name and c.description.digest != target.digest]
     if others:
         n_runs = sum(contest.n_runs for contest in others)
         notes.append(
-            f"{n_runs} runs on {name!r} have another split or other options, so they count as "
-            "runs on another data set"
+            f"{counted(n_runs, 'run')} on {name!r} with another split or other options "
+            f"{'counts' if n_runs == 1 else 'count'} as on another data set"
         )
     if usable:
         return Knowledge(target, tuple(usable), False, tuple(notes))

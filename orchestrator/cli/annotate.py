@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import click
 
-from metafleet.db.records import RunRecord
+from metafleet.db.records import RunRecord, RunStatus
 from metafleet.db.repositories.run_notes import RunNotes
 from metafleet.db.repositories.runs import RunRepository
+from metafleet.errors import ConfigError
 from metafleet.orchestrator.cli.arguments import RunName
 from metafleet.orchestrator.cli.context import load_settings, open_records
 
@@ -48,7 +49,7 @@ def note(run: str, text: str) -> None:
     """
     with _opened(run) as (notes, record):
         notes.set_note(record.id, text)
-    click.echo(f"run {record.id} has {'a note' if text else 'no note'}")
+    click.echo(f"note of run {record.id}: {text}" if text else f"run {record.id} has no note")
 
 
 @click.command("archive")
@@ -57,9 +58,16 @@ def note(run: str, text: str) -> None:
 def archive(run: str, undo: bool) -> None:
     """Archive RUN. `runs list` then lists RUN only with --archived. Nothing is deleted.
 
+    A running run is refused.
+
     \b
     metafleet runs archive 12
     """
     with _opened(run) as (notes, record):
+        if record.status is RunStatus.RUNNING and not undo:
+            raise ConfigError(
+                f"run {record.id} is running; expected a run that has ended: wait, or stop it with "
+                f"`metafleet runs cancel {record.id}`"
+            )
         notes.set_archived(record.id, not undo)
     click.echo(f"run {record.id} is {'listed again' if undo else 'archived'}")

@@ -37,18 +37,27 @@ class PathType(click.Path):
 
 
 class OutputFile(PathType):
-    """The path of a file to write. A draft is renamed to it, which would replace even a device."""
+    """The path of a file to write. A draft is renamed to it, which would replace even a device.
+
+    Args:
+        suffixes: the allowed ends of the name, such as ".png"; empty for any.
+    """
 
     name = "file"
 
-    def __init__(self) -> None:
+    def __init__(self, *suffixes: str) -> None:
         super().__init__(dir_okay=False, path_type=Path)
+        self._suffixes = suffixes
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
-        """Refuse an existing path that is not a regular file."""
+        """Refuse an existing path that is not a regular file, and a suffix that is not allowed."""
         found = super().convert(value, param, ctx)
+        text = os.fsdecode(found)
+        if self._suffixes and not text.lower().endswith(self._suffixes):
+            allowed = " or ".join(self._suffixes)
+            self.fail(f"{text!r:.80}; expected a name that ends in {allowed}", param, ctx)
         if os.path.exists(found) and not os.path.isfile(found):
             self.fail(f"{str(found)!r:.80} is no plain file; choose another name", param, ctx)
         return found

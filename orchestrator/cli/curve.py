@@ -14,7 +14,7 @@ from metafleet.orchestrator.runs.curve import draw_learning_curve
 
 @click.command("curve")
 @click.argument("run", type=RunName())
-@click.option("--output", type=OutputFile(), help="The PNG file to write.")
+@click.option("--output", type=OutputFile(".png"), help="The file to write (.png).")
 def curve(run: str, output: Path | None) -> None:
     """Draw RUN's learning curve, by default into its folder of checkpoints.
 

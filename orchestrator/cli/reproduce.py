@@ -22,6 +22,7 @@ from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.ledger.preparing import prepare_command
 from metafleet.orchestrator.ledger.row import LedgerRow, Metric
 from metafleet.orchestrator.ledger.verdict import Verdict, judge
+from metafleet.orchestrator.ledger.words import name_of
 from metafleet.orchestrator.reporting.figures import figure
 from metafleet.orchestrator.runs.launch import check_data, create_runs
 from metafleet.orchestrator.runs.run_session import ExecutionOptions
@@ -121,9 +122,16 @@ def _show(run_id: int, recorded: LedgerRow, found: LedgerRow, verdict: Verdict) 
     if verdict.has_same_bits:
         click.echo(f"same bits: checkpoint sha256 {found.checkpoint_sha256}")
         return
-    click.echo(f"other bits: {found.checkpoint_sha256[:16]}, not {recorded.checkpoint_sha256[:16]}")
+    click.echo("other bits: the final state differs from the row's. The sha256 values are")
+    click.echo(f"  {recorded.checkpoint_sha256[:16]}... in the row")
+    click.echo(f"  {found.checkpoint_sha256[:16]}... now")
+    if not verdict.differences:
+        return
+    click.echo("These differences can change bits (row -> now):")
     for key, (before, now) in verdict.differences.items():
-        click.echo(f"  {key}: {before} -> {now}")
+        click.echo(f"  {name_of(key)}: {before} -> {now}")
+    click.echo("The same bits are expected only if all of these are equal.")
+    click.echo("Otherwise, compare the results within their intervals: --check interval")
 
 
 def _figure(metric: Metric) -> str:
@@ -135,8 +143,12 @@ def _require(verdict: Verdict, check: str) -> None:
     wants_bits = check == "bits" or (check == "auto" and not verdict.differences)
     if wants_bits and not verdict.has_same_bits:
         raise NumericsError(
-            "the bits differ from the row's; expected the same"
-            + ("" if verdict.differences else ", because the arithmetic is the same")
+            "the bits differ from the row's, "
+            + (
+                "because the processor, the libraries or the code differ; use --check interval"
+                if verdict.differences
+                else "although the arithmetic is the same; expected the same bits"
+            )
         )
     if not wants_bits and not verdict.is_inside:
         raise NumericsError("a result is outside of its interval; expected all inside")

@@ -12,6 +12,7 @@ from metafleet.orchestrator.recording.left_rows import replay_left_rows
 from metafleet.orchestrator.reporting.output import notify
 from metafleet.orchestrator.runs.attached import report_of
 from metafleet.orchestrator.runs.run_session import ExecutionOptions
+from metafleet.tracking.targets import check_targets
 
 
 @click.command("resume")
@@ -48,6 +49,7 @@ def resume(run: str, *, in_process: bool, relaxed: bool, from_start: bool, as_js
             if as_json:
                 show_report(record, report_of(database, record), as_json=True)
             return
+        check_targets(settings.track)
         if not in_process:
             require_fleet(settings)
         report = execute_watched(

@@ -49,7 +49,9 @@ _EPISODES: Final = 600
 )
 @click.option("--in-process", is_flag=True, help="With --evaluate: compute in this process.")
 @click.option(
-    "--curves", type=OutputFile(), help="Draw the meta-validations of all into this PNG file."
+    "--curves",
+    type=OutputFile(".png"),
+    help="Draw the meta-validations of all into this file (.png).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compare(
@@ -66,7 +68,7 @@ def compare(
     A group consists of runs that differ only in the seed. An id or uid stands for one run. A name
     stands for the group of the newest run with that name: all runs with that name that differ from
     the newest one only in the seed. A filter in quotes (as for `runs list --where`) stands for the
-    group of all matching runs.
+    group of all matching runs. If a run or group cannot be compared, the exit status is 1.
 
     \b
     metafleet runs compare 12 13
@@ -88,10 +90,12 @@ def compare(
                 _draw(session, curves, found)
     if as_json:
         echo_json(without_nan(_document(found)))
-        return
-    _show(found)
-    if curves is not None:
-        click.echo(str(curves))
+    else:
+        _show(found)
+        if curves is not None:
+            click.echo(str(curves))
+    if any(contrast.problem for contrast in found.contrasts):
+        raise click.exceptions.Exit(1)
 
 
 def _evaluate(

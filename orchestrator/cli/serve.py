@@ -11,6 +11,7 @@ from metafleet.orchestrator.cli.context import (
     open_database,
 )
 from metafleet.orchestrator.service.server import Server, ServerEvent
+from metafleet.tracking.targets import check_targets
 
 
 @click.command()
@@ -33,8 +34,10 @@ def serve(max_runs: int, as_json: bool) -> None:
     \b
     metafleet serve --max-runs 4
     """
-    require_broker(load_settings())
-    with open_database(load_settings()) as database:
+    settings = load_settings()
+    check_targets(settings.track)
+    require_broker(settings)
+    with open_database(settings) as database:
         report = _report_json if as_json else _report
         Server(database, load_settings, max_runs=max_runs, report=report).run()
 

@@ -27,7 +27,9 @@ from metafleet.orchestrator.sweeps.sweep import Sweep
     metavar="A,B",
     help="The keys to draw. Default: all, or the two most important ones in a contour.",
 )
-@click.option("--output", type=OutputFile(), help="The PNG file to write. Default: NAME-KIND.png.")
+@click.option(
+    "--output", type=OutputFile(".png"), help="The file to write (.png). Default: NAME-KIND.png."
+)
 def draw(name: str, *, kind: str, keys: str, output: Path | None) -> None:
     """Draw the finished trials of the sweep NAME.
 

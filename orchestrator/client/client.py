@@ -16,6 +16,7 @@ from metafleet.orchestrator.client.run import Run
 from metafleet.orchestrator.recording.left_rows import put_back_lost_runs
 from metafleet.orchestrator.runs.dead_owners import settle_dead_runs
 from metafleet.tracking.flat import flat
+from metafleet.tracking.targets import check_targets
 
 if TYPE_CHECKING:
     from metafleet.orchestrator.config.experiment import ExperimentConfig
@@ -134,6 +135,7 @@ class Client(Records):
         from metafleet.orchestrator.runs.run_session import ExecutionOptions  # noqa: PLC0415
 
         checked = self._load(config, overrides or {})
+        check_targets(track)
         runs = []
         chosen = _checked_seeds(seeds, checked)
         if not in_process:

@@ -33,9 +33,9 @@ from metafleet.orchestrator.client.table import Table
 from metafleet.orchestrator.records.inner_rows import INNER_COLUMNS, inner_rows
 from metafleet.orchestrator.records.job_times import JobTimes
 from metafleet.orchestrator.records.modality_rows import MODALITY_COLUMNS, modality_rows
-from metafleet.orchestrator.records.selecting import with_results
+from metafleet.orchestrator.records.selecting import check_keys, with_results
 from metafleet.orchestrator.tracking.source import RunSource
-from metafleet.splits import META_TEST
+from metafleet.splits import META_TEST, SPLITS
 from metafleet.tracking.follower import Follower
 from metafleet.tracking.live import one_line
 from metafleet.tracking.targets import open_sink, shown_target
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 0.5
 _RATE: Final = ("step", "layer", "inner_step", "rate")
+_LABELS: Final = ("trained", "initialisation", "nearest_prototype")
 _EPISODE: Final = ("split", "label", "step", "episode", "loss", "accuracy")
 
 
@@ -134,13 +135,20 @@ class Run:
         """Return the value of a key of `metafleet runs list`, such as "best" or "outer.lr".
 
         Return None if the run has no value for the key.
+
+        Raises:
+            ConfigError: the key exists in no run.
         """
         return self.values((key,))[key]
 
     def values(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of several keys, like ``value``."""
+        keys = tuple(keys)
         with self._database.session(read_only=True) as session:
-            (entry,) = with_results(session, [RunRepository(session).get(self.uid)])
+            repository = RunRepository(session)
+            run = repository.get(self.uid)
+            check_keys(keys, [run], repository)
+            (entry,) = with_results(session, [run])
         return {key: entry.value(key) for key in keys}
 
     def curve(self) -> Table:
@@ -162,11 +170,18 @@ class Run:
             split: the split; None for all splits.
             label: the evaluated state: "trained", "initialisation" or "nearest_prototype"; None for
                 all states.
+
+        Raises:
+            ConfigError: there is no such split, or no evaluation of the run has the label.
         """
+        _check_split(split)
         with self._database.session(read_only=True) as session:
             found = EpisodeResultsRepository(session).list(
                 self._id_in(session), split=split, label=label
             )
+            if label is not None and not found:
+                rows = EvaluationRepository(session).list(self._id_in(session))
+                _check_name("label", label, {*_LABELS, *(row.label for row in rows)})
         rows = [
             {"split": one.split, "label": one.label, "step": one.step, "episode": index}
             | {"loss": loss, "accuracy": one.accuracies[index] if one.accuracies else None}
@@ -183,7 +198,11 @@ class Run:
 
         Args:
             split: the split; None for all splits.
+
+        Raises:
+            ConfigError: there is no such split.
         """
+        _check_split(split)
         with self._database.session(read_only=True) as session:
             rows = EvaluationRepository(session).list(self._id_in(session), split=split)
         return Table(MODALITY_COLUMNS, modality_rows(rows))
@@ -196,7 +215,11 @@ class Run:
 
         Args:
             split: the split; None for all splits.
+
+        Raises:
+            ConfigError: there is no such split.
         """
+        _check_split(split)
         with self._database.session(read_only=True) as session:
             curves = InnerCurveRepository(session).list(self._id_in(session), split=split)
         return Table(INNER_COLUMNS, [row for curve in curves for row in inner_rows(curve)])
@@ -229,9 +252,16 @@ class Run:
         Args:
             stream: the stream of steps, such as "train"; None for all streams.
             step: number of the step in its stream; None for all steps.
+
+        Raises:
+            ConfigError: the run has jobs, but none of this stream.
         """
         with self._database.session(read_only=True) as session:
-            rows = JobRepository(session).list(self._id_in(session), stream=stream, step=step)
+            jobs, run_id = JobRepository(session), self._id_in(session)
+            rows = jobs.list(run_id, stream=stream, step=step)
+            if stream is not None and not rows:
+                known = {row.stream for row in jobs.list(run_id)}
+                _check_name("stream", stream, known or {stream})
         return _timed(JobRecord, rows)
 
     def attempts(self) -> Table:
@@ -349,6 +379,16 @@ class Run:
                 give the id of a deleted run to a new run.
         """
         return RunRepository(session).get(self.uid).id
+
+
+def _check_split(split: str | None) -> None:
+    if split is not None:
+        _check_name("split", split, SPLITS)
+
+
+def _check_name(what: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise ConfigError(f"{what}={name!r:.80}; expected one of {', '.join(sorted(known))}")
 
 
 def _timed(record: type[Any], rows: Iterable[Any]) -> Table:

@@ -1,7 +1,7 @@
 """Compares runs: configurations, results, and paired tests on the same episodes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Final
@@ -46,7 +46,7 @@ class Contrast:
         of_seeds: the comparison of the arms by the mean difference of each seed; None if the arms
             have fewer than two seeds in common.
         problem: why there is no comparison; "" if there is one.
-        note: says how many seeds the comparison leaves out; "" if it leaves out no seed.
+        note: names the seeds that the comparison leaves out; "" if it leaves out no seed.
     """
 
     of_episodes: Paired | None = None
@@ -173,21 +173,23 @@ def _contrast(
             "the episodes; expected runs of the same seeds"
         )
     by_seed: list[list[float]] = []
+    unjudged: list[int] = []
     for seed in seeds:
         pair = results[ours[seed]], results[theirs[seed]]
         if pair[0] is not None and pair[1] is not None:
             by_seed.append(_differences(pair[0], pair[1], is_score=is_score))
+        else:
+            unjudged.append(seed)
     if not by_seed:
         return Contrast(problem="a run has no results of single episodes; --evaluate computes them")
     every = list(chain.from_iterable(by_seed))
     if not all(map(math.isfinite, every)):
         return Contrast(problem="a loss is not finite")
     means = [math.fsum(one) / len(one) for one in by_seed]
-    left_out = len({*ours, *theirs}) - len(by_seed)
     return Contrast(
         of_episodes=over_episodes(every),
         of_seeds=over_seeds(means) if len(means) > 1 else None,
-        note=f"seeds left out, in one arm only or not evaluated: {left_out}" if left_out else "",
+        note=_left_out(sorted(ours.keys() ^ theirs.keys()), unjudged),
     )
 
 
@@ -225,7 +227,22 @@ def episodes_of(config: Mapping[str, Any], split: str) -> dict[str, Any]:
     return {**common, **own}
 
 
-def _listed(seeds: Mapping[int, int]) -> str:
+def _left_out(single: Sequence[int], unjudged: Sequence[int]) -> str:
+    """Name the seeds that only one of two arms has, and those without results of episodes."""
+    reasons = (
+        (single, "only one of the two has it", "only one of the two has them"),
+        (unjudged, "not evaluated on single episodes", "not evaluated on single episodes"),
+    )
+    return "; ".join(
+        f"seed {_listed(seeds)} is left out: {why_one}"
+        if len(seeds) == 1
+        else f"seeds {_listed(seeds)} are left out: {why_many}"
+        for seeds, why_one, why_many in reasons
+        if seeds
+    )
+
+
+def _listed(seeds: Iterable[int]) -> str:
     return ", ".join(map(str, seeds))
 
 

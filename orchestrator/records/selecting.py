@@ -134,7 +134,7 @@ def _matching(
         archived=False if wanted.hides_archived else None,
         **_equal_to(wanted.condition),
     )
-    _check_keys(wanted.named_keys(without=more_keys), runs, repository)
+    check_keys(wanted.named_keys(without=more_keys), runs, repository)
     _check_orders(wanted.condition, runs)
     now = database_now(session)
     entries = [Entry(run) for run in runs]
@@ -203,8 +203,14 @@ def _check_orders(condition: Condition, runs: Sequence[RunRecord]) -> None:
             )
 
 
-def _check_keys(keys: Sequence[str], runs: Sequence[RunRecord], repository: RunRepository) -> None:
-    """Check that every key is a field, a result, or in the configuration of a run."""
+def check_keys(keys: Sequence[str], runs: Sequence[RunRecord], repository: RunRepository) -> None:
+    """Check that every key is a field, a result, or in the configuration of a run.
+
+    ``runs`` are looked at first. All runs of the database are read only if these lack a key.
+
+    Raises:
+        ConfigError: a key exists in no run. The message names the most similar keys.
+    """
     missing = [key for key in keys if key not in (*FIELDS, *RESULT_KEYS) and not _is_in(key, runs)]
     if not missing:
         return
@@ -216,13 +222,15 @@ def _check_keys(keys: Sequence[str], runs: Sequence[RunRecord], repository: RunR
     known |= {*FIELDS, *RESULT_KEYS}
     near = difflib.get_close_matches(wrong, sorted(known), n=_MOST_NAMED, cutoff=0.5)
     advice = (
-        f"did you mean {' or '.join(near)}?" if near else "expected a key of `runs show --json`"
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else "expected a key of `metafleet runs show RUN --json` or of docs/reference/filters.md"
     )
     raise ConfigError(f"no run has the key {wrong!r:.80}; {advice}")
 
 
 def _is_in(key: str, runs: Sequence[RunRecord]) -> bool:
-    return any(find_in(run.config, key) is not None for run in runs)
+    return any(find_in(run.config, key) is not None or key in keys_of(run.config) for run in runs)
 
 
 def _plain(key: str) -> str:

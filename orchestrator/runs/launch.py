@@ -43,6 +43,7 @@ from metafleet.orchestrator.runs.run_session import ExecutionOptions, RunSession
 from metafleet.orchestrator.runs.user_code import describe_user_code
 from metafleet.orchestrator.tracking.live import tracked_run
 from metafleet.orchestrator.training.events import EvaluationDone, Observer
+from metafleet.tracking.targets import check_targets
 from metafleet.workload import Workload
 
 _PACKAGES = ("torch", "numpy", "celery", "kombu", "redis", "sqlalchemy", "safetensors", "pillow")
@@ -132,10 +133,13 @@ def create_runs(  # noqa: PLR0913 - what the runs are made of
     ``keep`` is called with the new runs in the transaction that adds them.
 
     Raises:
-        ConfigError: model, learner and data do not fit together. Nothing was recorded.
+        ConfigError: model, learner and data do not fit together, or METAFLEET_TRACK has a target to
+            which the runs cannot be sent. Nothing was recorded.
         DataMissingError: the data are not on this machine.
     """
     queue = queue or Queueing(detached=False)
+    if not queue.detached:  # a server has settings of its own
+        check_targets(settings.track)
     allowed = settings.allowed_packages
     open_data(config.data, settings.data_dir, allowed_packages=allowed).check_place()
     config = config.with_data(pin(config.data, settings.data_dir))

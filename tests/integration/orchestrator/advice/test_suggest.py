@@ -183,10 +183,12 @@ def test_runs_on_another_split_are_named(command: Command, pets: Path) -> None:
         known = describe_and_store(database, settings, other)
         for lr, accuracy in ((0.01, 0.5), (0.1, 0.7)):
             add_run(database, known.digest, lr=lr, result=accuracy, n_way=2, data=other)
+        add_run(database, known.digest, lr=0.1, result=0.7, n_way=3, data=other)
     status, _, errors = command("suggest", str(pets), "--top", "1")
 
     assert status == 0
     assert "2 runs" in errors and "another split or other options" in errors
+    assert "1 configuration cannot be ranked and is not used: no other one was tried" in errors
 
 
 def test_bad_input_is_refused_on_one_line(command: Command, pets: Path, tmp_path: Path) -> None:

@@ -150,8 +150,17 @@ def test_a_wrong_list_is_refused_in_one_line(
     assert error.startswith(said) and error.count("\n") == 1
 
 
+def set_status(home: Path, run_id: int, status: RunStatus) -> None:
+    with Database.open(f"sqlite:///{home}/metafleet.db") as database, database.session() as session:
+        RunRepository(session).mark_status(run_id, status)
+
+
 def test_nothing_found_is_said(four_runs: Path, command: Command) -> None:
     assert command("runs", "list", "--where", "seed>5")[1] == "no run matches\n"
+    set_status(four_runs, 4, RunStatus.RUNNING)
+    status, _, error = command("runs", "archive", "4")
+    assert status == 1 and "run 4 is running; expected a run that has ended" in error
+    set_status(four_runs, 4, RunStatus.FAILED)
     assert command("runs", "archive", "4")[0] == 0
     _, out, _ = command("runs", "list", "--where", "status=failed")
     assert out == "no run matches; --archived includes archived runs\n"
@@ -162,7 +171,9 @@ def test_nothing_found_is_said(four_runs: Path, command: Command) -> None:
 
 def test_tags_and_notes_are_shown_and_found(four_runs: Path, command: Command) -> None:
     assert command("runs", "tag", "3", "paper", "v[2]")[1] == "tags of run 3: paper v[2]\n"
-    assert command("runs", "note", "3", "[red]the good one")[1] == "run 3 has a note\n"
+    assert (
+        command("runs", "note", "3", "[red]the good one")[1] == "note of run 3: [red]the good one\n"
+    )
 
     shown = command("runs", "show", "3")[1]
     assert "tags        paper v[2]\n" in shown and "note        [red]the good one\n" in shown
@@ -175,7 +186,8 @@ def test_tags_and_notes_are_shown_and_found(four_runs: Path, command: Command) -
     assert "3   paper v[2]   [red]the good one" in found
     assert command("runs", "tag", "3", "paper", "v[2]", "--remove")[1] == "tags of run 3: none\n"
     status, _, error = command("runs", "tag", "3", "two words")
-    assert status == 1 and "without spaces" in error
+    assert status == 1 and "'two words' contains a space" in error and "no tag was set" in error
+    assert command("runs", "note", "2", "")[1] == "run 2 has no note\n"
     status, _, error = command("runs", "note", "3", "x" * 10_001)
     assert status == 1 and "has 10001 characters; expected at most 10000" in error
 
@@ -307,8 +319,10 @@ def test_two_runs_are_compared_and_evaluated_again_if_they_must(
         (judged,) = (e for e in recorded if (e.step, e.split) == (row.step, row.split))
         assert statistics.fmean(row.losses) == pytest.approx(judged.loss, rel=1e-12)
 
+    status, _, error = command("runs", "compare", "1", "2", "--curves", "c.xyz")
+    assert status == 2 and "'c.xyz'; expected a name that ends in .png" in error
     status, out, error = command("runs", "compare", "1", "2")
-    assert status == 0 and "not compared" in out
+    assert status == 1 and "not compared" in out
     assert "B against A: a run has no results of single episodes; --evaluate" in error
     status, out, error = command("runs", "compare", "1", "2", "--evaluate")
     assert (status, out) == (1, "") and "--in-process" in error

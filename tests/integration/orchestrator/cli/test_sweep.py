@@ -351,6 +351,8 @@ def test_a_sweep_is_drawn_exported_and_its_keys_ranked(
         words = ("sweeps", "draw", "tiny-sweep", "--kind", kind, "--output", str(picture))
         assert command(*words)[0] == 0
         assert picture.read_bytes().startswith(b"\x89PNG")
+    status, _, error = command("sweeps", "draw", "tiny-sweep", "--output", "trials.zzz")
+    assert status == 2 and "'trials.zzz'; expected a name that ends in .png" in error
     status, _, error = command("sweeps", "draw", "tiny-sweep", "--keys", "seed")
     assert status == 1 and "--keys 'seed' cannot be drawn" in error
 

@@ -5,6 +5,7 @@ import json
 import math
 import resource
 import statistics
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -90,6 +91,33 @@ def test_runs_are_trained_found_and_read(client: Client, runs: list[Run]) -> Non
     assert curve.to_arrow().column("loss").to_pylist() == curve["loss"]
     with pytest.raises(KeyError, match="expected one of step, loss"):
         curve["steps"]
+    assert run.value("error") is None
+    with pytest.raises(ConfigError, match="no run has the key 'zz'"):
+        run.value("zz")
+    with pytest.raises(ConfigError, match=r"stream='zzz'; expected one of .*train"):
+        run.jobs("zzz")
+    with pytest.raises(ConfigError, match="label='q'; expected one of initialisation, "):
+        run.episodes(label="q")
+    for table in (run.episodes, run.modalities, run.inner_curve):
+        with pytest.raises(ConfigError, match="split='meta_tets'; expected one of meta_test, "):
+            table("meta_tets")
+
+
+@pytest.mark.parametrize("target", ["nope:x", "jsonl:", "tensorboard:logs"])
+def test_a_wrong_target_leaves_no_run(
+    client: Client, home: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    (run,) = client.submit(SINUSOID)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.setenv("METAFLEET_HOME", str(home))
+    with pytest.raises(ConfigError, match=r"expected tensorboard:|pip install"):
+        client.train(SINUSOID, in_process=True, track=[target])
+    monkeypatch.setenv("METAFLEET_TRACK", target)
+    assert main(["submit", str(REPOSITORY / "experiments/sinusoid-maml.toml"), "--in-process"]) == 1
+    assert main(["runs", "resume", "1", "--in-process"]) == 1
+    assert main(["serve"]) == 1
+    assert [one.uid for one in client.runs()] == [run.uid]
+    assert run.refresh().status == "queued"
 
 
 def test_a_test_is_measured_after_each_inner_step(

@@ -137,7 +137,7 @@ def test_a_name_is_all_its_seeds_and_seeds_are_pairs_too(database: Database) -> 
     assert contrast.of_episodes is not None and contrast.of_episodes.n == 3 * N
     assert contrast.of_seeds is not None and contrast.of_seeds.n == 3
     assert contrast.of_seeds.mean == pytest.approx(0.02, abs=0.005)
-    assert contrast.note == "seeds left out, in one arm only or not evaluated: 1"
+    assert contrast.note == "seed 4 is left out: only one of the two has it"
     again = compared(database, "outer.lr=0.1", "outer.lr=0.2 and name=b")
     assert again.contrasts == found.contrasts
 

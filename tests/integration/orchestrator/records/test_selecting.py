@@ -150,7 +150,7 @@ def test_in_regression_the_result_is_the_loss(database: Database) -> None:
         ({"filters": ["lerner.name=x"]}, "no run has the key 'lerner.name'; did you mean learner"),
         ({"filters": ["status=failed and outer.lx=1"]}, "did you mean outer.lr"),
         ({"filters": [], "sort": "-bestt"}, "no run has the key 'bestt'; did you mean best"),
-        ({"filters": [], "shown_keys": ("zzzz",)}, "no run has the key 'zzzz'"),
+        ({"filters": [], "shown_keys": ("zzzz",)}, "docs/reference/filters.md"),
         ({"filters": ["runs=2"]}, "no run has the key 'runs'"),
     ],
 )
@@ -208,7 +208,7 @@ def test_tags_and_notes_can_be_filtered(database: Database) -> None:
 def test_a_tag_that_a_filter_could_not_name_is_refused(database: Database, tag: str) -> None:
     run = add(database)
 
-    with pytest.raises(ConfigError, match="without spaces"), database.session() as session:
+    with pytest.raises(ConfigError, match="no tag was set"), database.session() as session:
         RunNotes(session).add_tags(run.id, ["good", tag])
     with database.session(read_only=True) as session:
         assert RunNotes(session).tags() == {}
