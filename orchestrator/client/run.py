@@ -180,8 +180,8 @@ class Run:
                 self._id_in(session), split=split, label=label
             )
             if label is not None and not found:
-                rows = EvaluationRepository(session).list(self._id_in(session))
-                _check_name("label", label, {*_LABELS, *(row.label for row in rows)})
+                evaluations = EvaluationRepository(session).list(self._id_in(session))
+                _check_name("label", label, {*_LABELS, *(one.label for one in evaluations)})
         rows = [
             {"split": one.split, "label": one.label, "step": one.step, "episode": index}
             | {"loss": loss, "accuracy": one.accuracies[index] if one.accuracies else None}
