@@ -56,8 +56,8 @@ def test_a_comparison_imports_numpy_at_most(tmp_path: Path) -> None:
     with Database.open(f"sqlite:///{tmp_path}/metafleet.db") as database:
         add_run(database), add_run(database, name="other")
 
-    arguments = ("runs", "compare", "1", "2")
-    assert imported_by(*arguments, home=tmp_path, slow=SLOW) == "0 ['numpy']"
+    arguments = ("runs", "compare", "1", "2")  # without results: exit 1
+    assert imported_by(*arguments, home=tmp_path, slow=SLOW) == "1 ['numpy']"
 
 
 def test_the_list_of_workers_imports_no_learning_core(tmp_path: Path) -> None:
