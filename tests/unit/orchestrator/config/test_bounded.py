@@ -178,23 +178,24 @@ def test_a_run_is_not_called_what_is_no_text(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     "command",
     [
-        ("runs", "curve", "latest", "--output", "{}"),
-        ("data", "import", ".", "--problems", "{}"),
-        ("data", "inspect", "glyphs", "--sheet", "{}"),
-        ("predict", ".", ".", "--out", "{}", "--force"),
+        ("runs", "curve", "latest", "--output", "{}/pipe.png"),
+        ("data", "import", ".", "--problems", "{}/pipe.csv"),
+        ("data", "inspect", "glyphs", "--sheet", "{}/pipe.csv"),
+        ("predict", ".", ".", "--out", "{}/pipe.csv", "--force"),
     ],
     ids=" ".join,
 )
 def test_no_output_replaces_a_pipe_or_a_device(
     command: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pipe = tmp_path / "pipe.csv"
-    os.mkfifo(pipe)
+    pipes = [tmp_path / "pipe.csv", tmp_path / "pipe.png"]
+    for pipe in pipes:
+        os.mkfifo(pipe)
 
-    assert main([part.format(pipe) for part in command]) == 2
+    assert main([part.format(tmp_path) for part in command]) == 2
 
     assert "is no plain file" in capsys.readouterr().err
-    assert pipe.is_fifo()
+    assert all(pipe.is_fifo() for pipe in pipes)
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "9" * 25, "nan", ""])
