@@ -158,7 +158,7 @@ def test_a_wrong_action_is_one_line(locked: Served) -> None:
     token = locked.site.access.form_token(cookie.partition("=")[2])
     for path, form, expected in (
         ("/runs/1/resume", {}, "run 1 is running; expected one that is failed"),
-        ("/runs/1/tag", {"tags": "x" * 65}, "expected 1 to 64 characters"),
+        ("/runs/1/tag", {"tags": "x" * 65}, "expected 1 to 64; no tag was set"),
         ("/runs/1/note", {"note": "x" * 10_001}, "expected at most 10000"),
         ("/runs/1/note", {"note": "x" * 70_000}, "expected at most 65536 bytes"),
         ("/runs/99/cancel", {}, "no run 99"),
